@@ -1,0 +1,318 @@
+import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
+import type { Insn, JaInsn, JumpInsn, JumpOp } from './insn.ts';
+import {
+  endsFlow,
+  type FarJumps,
+  isNear,
+  jumpDistance,
+  type Layout,
+  labelIndex,
+  layOut,
+} from './layout.ts';
+import { NEAR_MAX } from './opcodes.ts';
+
+/** A jump that does not reach its target, at its estimated slot. */
+interface FarJump {
+  readonly index: number;
+  readonly slot: number;
+  readonly insn: JumpInsn | JaInsn;
+}
+
+/** A plain jump that others go through; `target` is the next island or the label itself. */
+interface Island {
+  readonly name: string;
+  readonly from: JumpInsn | JaInsn;
+  target: string;
+}
+
+/** What one round decided, by list index of the program as given. */
+interface Plan {
+  /** Islands to put before list element `key`, in order. */
+  readonly islands: Map<number, Island[]>;
+  /** Label to jump to instead, for the jump at list index `key`. */
+  readonly detours: Map<number, string>;
+  /** Conditional jumps to turn around a `gotol`. */
+  readonly inverted: Set<number>;
+}
+
+/** The program with estimated slots, and where islands may stand. */
+interface Ground {
+  readonly insns: readonly Insn[];
+  readonly slots: Int32Array;
+  /** For each list index the last one not after it that control does not fall into, or -1. */
+  readonly gapBefore: Int32Array;
+  /** The same not before it, or -1. */
+  readonly gapAfter: Int32Array;
+  /** Distance counted on; below the real limit, so that what islands add does not break links. */
+  readonly reach: number;
+  readonly plan: Plan;
+}
+
+const INVERSE: Readonly<Record<JumpOp, JumpOp | null>> = {
+  eq: 'ne',
+  ne: 'eq',
+  gt: 'le',
+  le: 'gt',
+  ge: 'lt',
+  lt: 'ge',
+  sgt: 'sle',
+  sle: 'sgt',
+  sge: 'slt',
+  slt: 'sge',
+  set: null,
+};
+
+/** Rounds before giving up; each counts on a shorter reach than the one before. */
+const ROUNDS = 12;
+/** Slots below the real limit that the first round keeps; doubled each round up to 2^7 times. */
+const FIRST_MARGIN = 128;
+
+/** Whether the encoder can write this jump over this distance. */
+function reaches(insn: JumpInsn | JaInsn, distance: number, farJumps: FarJumps): boolean {
+  return isNear(distance) || (insn.kind === 'ja' && farJumps === 'gotol');
+}
+
+/** List index of the first jump that cannot be encoded, or null. */
+function firstTooFar(insns: readonly Insn[], layout: Layout, farJumps: FarJumps): number | null {
+  for (const [index, insn] of insns.entries()) {
+    if (insn.kind !== 'jump' && insn.kind !== 'ja') continue;
+    if (!reaches(insn, jumpDistance(layout, index, insn), farJumps)) return index;
+  }
+  return null;
+}
+
+/** Last list index whose slot is not after `slot`. */
+function indexAt(slots: Int32Array, slot: number): number {
+  let low = 0;
+  let high = slots.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >>> 1;
+    if ((slots[middle] ?? 0) <= slot) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+function slotAt(ground: Ground, index: number): number {
+  return ground.slots[index] ?? 0;
+}
+
+function findGaps(insns: readonly Insn[]): Pick<Ground, 'gapBefore' | 'gapAfter'> {
+  const gapBefore = new Int32Array(insns.length + 1).fill(-1);
+  const gapAfter = new Int32Array(insns.length + 1).fill(-1);
+  insns.forEach((insn, index) => {
+    if (!endsFlow(insn)) return;
+    gapBefore[index + 1] = index + 1;
+    gapAfter[index + 1] = index + 1;
+  });
+  for (let index = 1; index <= insns.length; index += 1) {
+    if (gapBefore[index] === -1) gapBefore[index] = gapBefore[index - 1] ?? -1;
+  }
+  for (let index = insns.length - 1; index >= 0; index -= 1) {
+    if (gapAfter[index] === -1) gapAfter[index] = gapAfter[index + 1] ?? -1;
+  }
+  return { gapBefore, gapAfter };
+}
+
+/** A site at most `reach` after `slot`: the last gap when it gets us some way, else the last index. */
+function siteAfter(ground: Ground, slot: number): number {
+  const furthest = indexAt(ground.slots, slot + ground.reach);
+  const gap = ground.gapBefore[furthest] ?? -1;
+  return gap !== -1 && slotAt(ground, gap) > slot + ground.reach / 4 ? gap : furthest;
+}
+
+/** A site at most `reach` before `slot`: the first gap when it gets us some way, else the first index. */
+function siteBefore(ground: Ground, slot: number): number {
+  const furthest = indexAt(ground.slots, slot - ground.reach) + 1;
+  const gap = ground.gapAfter[furthest] ?? -1;
+  return gap !== -1 && slotAt(ground, gap) < slot - ground.reach / 4 ? gap : furthest;
+}
+
+/** Puts an island before list element `site`. */
+function addIsland(ground: Ground, site: number, from: FarJump): Island {
+  const there = ground.plan.islands.get(site) ?? [];
+  const name = `${from.insn.target}~${site}`;
+  const island: Island = { name, from: from.insn, target: from.insn.target };
+  there.push(island);
+  ground.plan.islands.set(site, there);
+  return island;
+}
+
+/**
+ * Chains islands from all `jumps` on one side of their target, which are sorted by decreasing
+ * distance from it. Jumps that an island is ahead of share it.
+ */
+function chainIslands(ground: Ground, jumps: readonly FarJump[], targetSlot: number): void {
+  const first = jumps[0];
+  if (first === undefined) return;
+  const forward = first.slot < targetSlot;
+  let next = 0;
+  let slot = first.slot;
+  let previous: Island | null = null;
+  while (Math.abs(targetSlot - slot) > ground.reach) {
+    const site = forward ? siteAfter(ground, slot) : siteBefore(ground, slot);
+    const island = addIsland(ground, site, jumps[next] ?? first);
+    if (previous !== null) previous.target = island.name;
+    for (let jump = jumps[next]; jump !== undefined; jump = jumps[next]) {
+      if (forward ? jump.index >= site : jump.index < site) break;
+      ground.plan.detours.set(jump.index, island.name);
+      next += 1;
+    }
+    previous = island;
+    slot = slotAt(ground, site);
+  }
+}
+
+/**
+ * Brings all conditional `jumps` to one target (sorted by slot) to it by `gotol`: several share an
+ * island where control does not fall into it, or where the jump over it costs less than turning
+ * each around; the rest are turned around.
+ */
+function shareGotols(ground: Ground, jumps: readonly FarJump[]): void {
+  let next = 0;
+  for (let first = jumps[next]; first !== undefined; first = jumps[next]) {
+    const site = siteAfter(ground, first.slot);
+    const limit = slotAt(ground, site) + ground.reach;
+    const start = next;
+    while ((jumps[next]?.slot ?? Number.POSITIVE_INFINITY) <= limit) next += 1;
+    const members = jumps.slice(start, next);
+    const isGap = ground.gapBefore[site] === site;
+    const turning = members.reduce((sum, { insn }) => sum + turningCost(insn), 0);
+    if (turning <= (isGap ? 1 : 2)) {
+      for (const { index } of members) ground.plan.inverted.add(index);
+    } else {
+      const { name } = addIsland(ground, site, first);
+      for (const { index } of members) ground.plan.detours.set(index, name);
+    }
+  }
+}
+
+/** Slots it takes to turn a conditional jump around a `gotol`. */
+function turningCost(insn: JumpInsn | JaInsn): number {
+  return insn.kind === 'jump' && INVERSE[insn.op] === null ? 2 : 1;
+}
+
+/** All jumps further than `reach`, in order, by target. */
+function collectFarJumps(
+  ground: Ground,
+  labels: ReadonlyMap<string, number>,
+  farJumps: FarJumps,
+): ReadonlyMap<number, readonly FarJump[]> {
+  const byTarget = new Map<number, FarJump[]>();
+  ground.insns.forEach((insn, index) => {
+    if (insn.kind !== 'jump' && (insn.kind !== 'ja' || farJumps === 'gotol')) return;
+    const target = labelIndex(labels, insn.target);
+    const slot = slotAt(ground, index);
+    if (Math.abs(slotAt(ground, target) - slot) <= ground.reach) return;
+    const jumps = byTarget.get(target);
+    if (jumps === undefined) byTarget.set(target, [{ index, slot, insn }]);
+    else jumps.push({ index, slot, insn });
+  });
+  return byTarget;
+}
+
+function planJumps(ground: Ground, labels: ReadonlyMap<string, number>, farJumps: FarJumps): Plan {
+  for (const [target, jumps] of collectFarJumps(ground, labels, farJumps)) {
+    if (farJumps === 'gotol') {
+      shareGotols(ground, jumps);
+      continue;
+    }
+    const before = jumps.filter(({ index }) => index < target);
+    const after = jumps.filter(({ index }) => index > target).reverse();
+    chainIslands(ground, before, slotAt(ground, target));
+    chainIslands(ground, after, slotAt(ground, target));
+  }
+  return ground.plan;
+}
+
+/** `if inverse goto skip; gotol target; skip:`, or with a second jump where no inverse exists. */
+function turnAround(insn: JumpInsn, index: number): readonly Insn[] {
+  const { rule, note, target } = insn;
+  const inverse = INVERSE[insn.op];
+  const skip = `~skip${index}`;
+  const far: Insn = { kind: 'ja', target, rule, note };
+  if (inverse !== null) {
+    return [{ ...insn, op: inverse, target: skip }, far, { kind: 'label', name: skip }];
+  }
+  const take = `~take${index}`;
+  return [
+    { ...insn, target: take },
+    { kind: 'ja', target: skip, rule, note },
+    { kind: 'label', name: take },
+    far,
+    { kind: 'label', name: skip },
+  ];
+}
+
+/** The islands before list element `index`, with a jump over them where control comes along. */
+function emitIslands(islands: readonly Island[], index: number, isGap: boolean): readonly Insn[] {
+  const over = `~over${index}`;
+  const jumps = islands.flatMap(({ name, target, from }): Insn[] => [
+    { kind: 'label', name },
+    { kind: 'ja', target, rule: from.rule, note: `island to ${from.target}` },
+  ]);
+  if (isGap) return jumps;
+  const skip: Insn = { kind: 'ja', target: over, rule: null, note: 'over islands' };
+  return [skip, ...jumps, { kind: 'label', name: over }];
+}
+
+/** The program under a plan, and the new list index of each element as given. */
+function carryOut(ground: Ground): { readonly insns: readonly Insn[]; readonly moved: Int32Array } {
+  const { plan } = ground;
+  const insns: Insn[] = [];
+  const moved = new Int32Array(ground.insns.length + 1);
+  for (let index = 0; index <= ground.insns.length; index += 1) {
+    const islands = plan.islands.get(index);
+    if (islands !== undefined) {
+      for (const insn of emitIslands(islands, index, ground.gapBefore[index] === index)) {
+        insns.push(insn);
+      }
+    }
+    moved[index] = insns.length;
+    const insn = ground.insns[index];
+    if (insn === undefined) continue;
+    const detour = plan.detours.get(index);
+    if (detour !== undefined && (insn.kind === 'jump' || insn.kind === 'ja')) {
+      insns.push({ ...insn, target: detour });
+    } else if (insn.kind === 'jump' && plan.inverted.has(index)) {
+      insns.push(...turnAround(insn, index));
+    } else {
+      insns.push(insn);
+    }
+  }
+  return { insns, moved };
+}
+
+/**
+ * Makes every jump encodable: afterwards conditional jumps fit 16 bits, and so does `ja` unless
+ * `farJumps` is `gotol`. Adds labels with a `~`. Each round plans from the slots that the round
+ * before led to, counting on a shorter reach, until all links hold.
+ */
+export function bridgeFarJumps(
+  insns: readonly Insn[],
+  farJumps: FarJumps,
+): Result<readonly Insn[]> {
+  const layout = layOut(insns);
+  let tooFar = firstTooFar(insns, layout, farJumps);
+  if (tooFar === null) return succeed(insns);
+  const gaps = findGaps(insns);
+  let { slots } = layout;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const reach = NEAR_MAX - FIRST_MARGIN * 2 ** Math.min(round, 7);
+    const plan: Plan = { islands: new Map(), detours: new Map(), inverted: new Set() };
+    const ground: Ground = { insns, slots, ...gaps, reach, plan };
+    planJumps(ground, layout.labels, farJumps);
+    const bridged = carryOut(ground);
+    const result = layOut(bridged.insns);
+    tooFar = firstTooFar(bridged.insns, result, farJumps);
+    if (tooFar === null) return succeed(bridged.insns);
+    slots = bridged.moved.map((index) => result.slots[index] ?? 0);
+  }
+  return fail(
+    errorAt(
+      'ebpf/jump-too-far',
+      `${insns.length} instructions hold more jumps across 32,767 slots than chains of jumps can carry`,
+      { help: 'compile for Linux 6.6 or later (32-bit jumps), or place fewer rules' },
+    ),
+  );
+}
