@@ -15,6 +15,8 @@ export interface Facts {
   readonly groOff: boolean;
   /** Reverse path filtering is off on this device. */
   readonly rpFilterOff: boolean;
+  /** Every destination that is not local has a route that takes frames of any size received here. */
+  readonly routed: boolean;
   /** The NIC leaves VLAN tags in the frame. */
   readonly rxVlanOff: boolean;
 }

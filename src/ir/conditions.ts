@@ -1,0 +1,257 @@
+import { bits, ones } from '../support/bits.ts';
+import type { Reason } from '../support/diagnostics.ts';
+import type { Facts, LocalAddress } from './facts.ts';
+import { type Field, FRAME, META } from './fields.ts';
+import { equals, not, oneOf, within } from './operand.ts';
+import type { Test } from './ruleset.ts';
+
+/**
+ * What the kernel itself asks between hooks, as data: frames for which all tests hold go the way
+ * `then` says. Everything here restates measured behaviour of Linux 6.18 (ip_rcv, ipv6_rcv,
+ * ip_route_input, ip_forward and their IPv6 brothers).
+ */
+export interface Condition {
+  readonly label: string;
+  readonly tests: readonly Test[];
+  readonly then:
+    | { readonly kind: 'lost' }
+    | { readonly kind: 'accept' }
+    | { readonly kind: 'unknown'; readonly reason: Reason }
+    /** It may be gone here; see `uncertain` of an entry's target. */
+    | { readonly kind: 'uncertain' };
+}
+
+const ETH_IP = 0x0800n;
+const ETH_IP6 = 0x86ddn;
+
+function field(name: string, base: 'll' | 'nh', offset: number, width: number): Field {
+  return { name, base, offset: bits(offset), width: bits(width) };
+}
+
+const DESTINATION_MAC = field('ether daddr', 'll', 0, 48);
+const IHL = field('ip hdrlength', 'nh', 4, 4);
+const TTL = field('ip ttl', 'nh', 64, 8);
+const SADDR = field('ip saddr', 'nh', 96, 32);
+const DADDR = field('ip daddr', 'nh', 128, 32);
+const NEXTHDR = field('ip6 nexthdr', 'nh', 48, 8);
+const HOPLIMIT = field('ip6 hoplimit', 'nh', 56, 8);
+const SADDR6 = field('ip6 saddr', 'nh', 64, 128);
+const DADDR6 = field('ip6 daddr', 'nh', 192, 128);
+
+export const IS_IP = equals(META.protocol, ETH_IP);
+export const IS_IP6 = equals(META.protocol, ETH_IP6);
+const GROUP_MAC = equals(DESTINATION_MAC, 1n << 40n, 1n << 40n);
+const LOST = { kind: 'lost' } as const;
+const UNCERTAIN = { kind: 'uncertain' } as const;
+
+function prefix(of: Field, value: bigint, length: number): Test {
+  const mask = ones(of.width) ^ ones(of.width - length);
+  return equals(of, value, mask);
+}
+
+function unknown(code: string, message: string): Condition['then'] {
+  return { kind: 'unknown', reason: { code, message } };
+}
+
+const v4 = (a: number, b = 0, c = 0, d = 0): bigint =>
+  BigInt(a * 2 ** 24 + b * 2 ** 16 + c * 2 ** 8 + d);
+const v6 = (head: number): bigint => BigInt(head) << 112n;
+
+/** Which frames reach prerouting of the device at all. */
+export function beforePrerouting(facts: Facts): readonly Condition[] {
+  return [
+    {
+      label: 'VLAN tag: later hooks run on another device',
+      tests: [not(equals(FRAME.tags, 0n))],
+      then: unknown('path/vlan', 'tagged frames go on on a VLAN device'),
+    },
+    {
+      label: 'neither IPv4 nor IPv6',
+      tests: [not(oneOf(META.protocol, [ETH_IP, ETH_IP6]))],
+      then: { kind: 'accept' },
+    },
+    facts.mac === null
+      ? {
+          label: 'unicast: may be for another host',
+          tests: [not(GROUP_MAC)],
+          then: UNCERTAIN,
+        }
+      : {
+          label: 'unicast for another host',
+          tests: [not(GROUP_MAC), not(equals(DESTINATION_MAC, facts.mac))],
+          then: LOST,
+        },
+    { label: 'IPv4 checksum wrong', tests: [IS_IP, equals(FRAME.checksum, 0n)], then: LOST },
+    { label: 'IPv6 source is loopback', tests: [IS_IP6, equals(SADDR6, 1n)], then: LOST },
+    {
+      label: 'IPv6 source is multicast',
+      tests: [IS_IP6, prefix(SADDR6, v6(0xff00), 8)],
+      then: LOST,
+    },
+    { label: 'IPv6 destination is loopback', tests: [IS_IP6, equals(DADDR6, 1n)], then: LOST },
+    {
+      label: 'IPv6 destination scope is 0 or 1',
+      tests: [IS_IP6, equals(DADDR6, v6(0xff00), v6(0xff0e))],
+      then: LOST,
+    },
+    {
+      label: 'IPv6 hop-by-hop options',
+      tests: [IS_IP6, equals(NEXTHDR, 0n)],
+      then: unknown('path/ip6-options', 'the kernel reads hop-by-hop options first'),
+    },
+  ];
+}
+
+/** Connection tracking puts fragments together before the next chain. */
+export function defragmentation(version: 'ip' | 'ip6'): Condition {
+  return {
+    label: `${version} fragments are put together for connection tracking`,
+    tests: [version === 'ip' ? IS_IP : IS_IP6, not(equals(FRAME.fragment, 0n))],
+    then: unknown('path/fragment', 'fragments are put together before this chain'),
+  };
+}
+
+const OPTIONS_TO_KERNEL: readonly Condition[] = [
+  {
+    label: 'IPv4 options',
+    tests: [IS_IP, not(equals(IHL, 5n))],
+    then: unknown('path/ip-options', 'the kernel reads IPv4 options before this hook'),
+  },
+  {
+    label: 'IPv6 routing header or destination options',
+    tests: [IS_IP6, oneOf(NEXTHDR, [43n, 60n])],
+    then: unknown('path/ip6-options', 'the kernel reads extension headers before this hook'),
+  },
+];
+
+/** Sources that input and forwarding refuse (fib_validate_source, ip_route_input_slow). */
+const MARTIAN_SOURCES: readonly Condition[] = [
+  { label: 'source 127/8', tests: [IS_IP, prefix(SADDR, v4(127), 8)], then: LOST },
+  { label: 'source is multicast', tests: [IS_IP, prefix(SADDR, v4(224), 4)], then: LOST },
+  {
+    label: 'source 255.255.255.255',
+    tests: [IS_IP, equals(SADDR, v4(255, 255, 255, 255))],
+    then: LOST,
+  },
+];
+
+/**
+ * Addresses the kernel may treat as broadcast (IPv4) or subnet-router anycast (IPv6) because of a
+ * local one, whatever its prefix length is.
+ */
+function nearLocal({ version, value }: LocalAddress): bigint[] {
+  const width = version === 4 ? 32 : 128;
+  const near: bigint[] = [];
+  for (let host = 1; host < width; host += 1) {
+    const low = ones(host);
+    near.push(value & ~low);
+    if (version === 4) near.push(value | low);
+  }
+  return near.filter((address) => address !== value);
+}
+
+function among(facts: Facts, version: 4 | 6, pick: (a: LocalAddress) => bigint[]): bigint[] {
+  return (facts.localAddresses ?? []).filter((a) => a.version === version).flatMap(pick);
+}
+
+/** Destinations whose way depends on more than the list of local addresses. */
+const SPECIAL_DESTINATIONS: readonly { readonly label: string; readonly tests: readonly Test[] }[] =
+  [
+    {
+      label: 'destination is multicast, reserved or broadcast',
+      tests: [IS_IP, prefix(DADDR, v4(224), 3)],
+    },
+    { label: 'destination 127/8', tests: [IS_IP, prefix(DADDR, v4(127), 8)] },
+    { label: 'destination 0/8', tests: [IS_IP, prefix(DADDR, 0n, 8)] },
+    { label: 'destination 169.254/16', tests: [IS_IP, prefix(DADDR, v4(169, 254), 16)] },
+    { label: 'destination is IPv6 multicast', tests: [IS_IP6, prefix(DADDR6, v6(0xff00), 8)] },
+    { label: 'destination is IPv6 link-local', tests: [IS_IP6, prefix(DADDR6, v6(0xfe80), 10)] },
+    { label: 'destination ::/8', tests: [IS_IP6, prefix(DADDR6, 0n, 8)] },
+  ];
+
+/** Tests that hold for packets to this machine's own addresses; one list an IP version. */
+export function localDestination(facts: Facts): readonly (readonly Test[])[] {
+  const own4 = among(facts, 4, ({ value }) => [value]);
+  const own6 = among(facts, 6, ({ value }) => [value]);
+  return [
+    ...(own4.length > 0 ? [[IS_IP, oneOf(DADDR, own4)]] : []),
+    ...(own6.length > 0 ? [[IS_IP6, oneOf(DADDR6, own6)]] : []),
+  ];
+}
+
+/** Destinations that are neither certainly local nor certainly not. */
+export function undecidedDestinations(facts: Facts): readonly Condition[] {
+  const then =
+    facts.role === 'host'
+      ? UNCERTAIN
+      : unknown('path/special-destination', 'only the kernel knows where it goes');
+  const near4 = among(facts, 4, nearLocal);
+  const near6 = among(facts, 6, nearLocal);
+  const own4 = among(facts, 4, ({ value }) => [value]);
+  const own6 = among(facts, 6, ({ value }) => [value]);
+  const except = (near: bigint[], own: bigint[]): bigint[] =>
+    near.filter((address) => !own.includes(address));
+  const lists: { label: string; tests: readonly Test[] }[] = [...SPECIAL_DESTINATIONS];
+  if (near4.length > 0) {
+    const tests = [IS_IP, oneOf(DADDR, except(near4, own4))];
+    lists.push({ label: 'destination may be a subnet broadcast', tests });
+  }
+  if (near6.length > 0) {
+    const tests = [IS_IP6, oneOf(DADDR6, except(near6, own6))];
+    lists.push({ label: 'destination may be a subnet anycast', tests });
+  }
+  return lists.map(({ label, tests }) => ({ label, tests, then }));
+}
+
+/** Which packets for this machine reach the input hook. */
+export function beforeInput(facts: Facts): readonly Condition[] {
+  const own4 = among(facts, 4, ({ value }) => [value]);
+  return [
+    {
+      label: 'fragment',
+      tests: [not(equals(FRAME.fragment, 0n))],
+      then: unknown('path/fragment', 'fragments are put together before input'),
+    },
+    ...OPTIONS_TO_KERNEL,
+    ...MARTIAN_SOURCES,
+    ...(own4.length > 0
+      ? [{ label: 'source is our own', tests: [IS_IP, oneOf(SADDR, own4)], then: LOST }]
+      : []),
+    {
+      label: 'source 0/8',
+      tests: [IS_IP, prefix(SADDR, 0n, 8)],
+      then: unknown('path/special-source', 'only DHCP may use it'),
+    },
+    ...(facts.rpFilterOff
+      ? []
+      : [{ label: 'reverse path filter may discard', tests: [], then: UNCERTAIN }]),
+  ];
+}
+
+/** Which packets for others reach the forward hook. */
+export function beforeForward(facts: Facts): readonly Condition[] {
+  const expired = unknown('path/hop-limit', 'the kernel answers "time exceeded"');
+  return [
+    ...OPTIONS_TO_KERNEL,
+    { label: 'ttl 0 or 1', tests: [IS_IP, within(TTL, 0n, 1n)], then: expired },
+    { label: 'hop limit 0 or 1', tests: [IS_IP6, within(HOPLIMIT, 0n, 1n)], then: expired },
+    { label: 'multicast or broadcast MAC', tests: [GROUP_MAC], then: LOST },
+    ...MARTIAN_SOURCES,
+    {
+      label: 'source 0/8',
+      tests: [IS_IP, prefix(SADDR, 0n, 8)],
+      then: unknown('path/special-source', 'only the kernel knows where it goes'),
+    },
+    {
+      label: 'IPv6 source is link-local',
+      tests: [IS_IP6, prefix(SADDR6, v6(0xfe80), 10)],
+      then: unknown('path/special-source', 'it is not forwarded'),
+    },
+    {
+      label: 'IPv6 source ::/8',
+      tests: [IS_IP6, prefix(SADDR6, 0n, 8)],
+      then: unknown('path/special-source', 'only the kernel knows where it goes'),
+    },
+    ...(facts.routed ? [] : [{ label: 'the route may discard', tests: [], then: UNCERTAIN }]),
+  ];
+}

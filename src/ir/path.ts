@@ -1,0 +1,109 @@
+import type { Reason } from '../support/diagnostics.ts';
+import type { Facts } from './facts.ts';
+import type { BaseChain, Chain, Hook, Ruleset, Table } from './ruleset.ts';
+
+/** A base chain that frames received on the device run through. */
+export interface PathChain {
+  readonly table: Table;
+  readonly chain: Chain;
+  readonly base: BaseChain;
+}
+
+/** A chain that frames received on the device never run through, and why. */
+export interface OffPath {
+  readonly table: Table;
+  readonly chain: Chain;
+  readonly reason: Reason;
+}
+
+/** The receive path, each hook's chains in the order the kernel runs them. */
+export interface HookPath {
+  readonly ingress: readonly PathChain[];
+  readonly prerouting: readonly PathChain[];
+  readonly input: readonly PathChain[];
+  readonly forward: readonly PathChain[];
+  readonly off: readonly OffPath[];
+}
+
+const RECEIVE_HOOKS: readonly Hook[] = ['ingress', 'prerouting', 'input', 'forward'];
+
+function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
+  if (table.dormant) {
+    return { code: 'path/dormant', message: 'the table is dormant, its chains do not run' };
+  }
+  if (!RECEIVE_HOOKS.includes(base.hook)) {
+    return {
+      code: 'path/not-received',
+      message: `hook ${base.hook} sees packets that leave, not packets that arrive`,
+    };
+  }
+  if (table.family === 'bridge') {
+    return {
+      code: 'path/bridge',
+      message: 'bridge chains run behind a bridge, not on this device',
+    };
+  }
+  if (table.family === 'arp') {
+    return { code: 'path/arp', message: 'arp chains are left to the kernel' };
+  }
+  if (base.hook === 'ingress' && base.devices !== null && !base.devices.includes(facts.device)) {
+    return {
+      code: 'path/other-device',
+      message: `the chain is on ${base.devices.join(', ')}, not on ${facts.device}`,
+    };
+  }
+  if (base.type === 'nat') {
+    return { code: 'path/nat-chain', message: 'nat chains see only the first packet of a flow' };
+  }
+  return null;
+}
+
+/**
+ * Base chains by priority; at equal priority the one registered last runs first (measured, and
+ * nf_hook_entries_grow in net/netfilter/core.c), so the listing order is reversed.
+ */
+function inKernelOrder(chains: readonly PathChain[]): PathChain[] {
+  return chains
+    .map((item, listed) => ({ item, listed }))
+    .sort((a, b) => a.item.base.priority - b.item.base.priority || b.listed - a.listed)
+    .map(({ item }) => item);
+}
+
+/** Splits a ruleset's chains into those on the device's receive path and the rest, with reasons. */
+export function selectPath(ruleset: Ruleset, facts: Facts): HookPath {
+  const on: PathChain[] = [];
+  const off: OffPath[] = [];
+  for (const table of ruleset.tables) {
+    for (const chain of table.chains) {
+      if (chain.base === null) continue;
+      const reason = offReason(table, chain.base, facts);
+      if (reason === null) on.push({ table, chain, base: chain.base });
+      else off.push({ table, chain, reason });
+    }
+  }
+  const at = (hook: Hook): PathChain[] =>
+    inKernelOrder(on.filter(({ base }) => base.hook === hook));
+  return {
+    ingress: at('ingress'),
+    prerouting: at('prerouting'),
+    input: at('input'),
+    forward: at('forward'),
+    off,
+  };
+}
+
+/** What the whole ruleset turns on for one IP version. */
+export interface FamilyState {
+  /** Connection tracking, and with it defragmentation at priority -400. */
+  readonly tracks: boolean;
+  /** Address translation somewhere, so replies of known flows are rewritten at priority -100. */
+  readonly nat: boolean;
+}
+
+/** Connection tracking and NAT go on per IP version, as soon as one rule of one table needs them. */
+export function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyState {
+  const rules = ruleset.tables
+    .filter(({ family }) => family === version || family === 'inet')
+    .flatMap(({ chains }) => chains.flatMap((chain) => chain.rules));
+  return { tracks: rules.some((rule) => rule.tracks), nat: rules.some((rule) => rule.nat) };
+}

@@ -1,0 +1,319 @@
+import { ones, writeUint } from '../support/bits.ts';
+import type { Reason } from '../support/diagnostics.ts';
+import type { Facts } from './facts.ts';
+import { type Field, fieldKey, META } from './fields.ts';
+import { applyOperand, equals, overlaps, plain, splitKey } from './operand.ts';
+import type { ElementSet, Hook, Operand, Test } from './ruleset.ts';
+
+/** What is known where a rule runs. */
+export interface Site {
+  readonly facts: Facts;
+  readonly hook: Hook;
+  /** What statements before it, or NAT, may have rewritten. */
+  readonly changed: readonly Field[] | 'everything';
+}
+
+/** A test after resolution: certain, or what is left to check on the frame. */
+export type Resolved = boolean | Test;
+
+/** An interface name as the kernel compares it: 16 bytes, padded with zeros (IFNAMSIZ). */
+export function nameValue(name: string): bigint {
+  const bytes = new Uint8Array(16);
+  bytes.set(Buffer.from(name, 'utf8').subarray(0, 16));
+  return bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
+}
+
+function unknown(code: string, message: string, field: Field): Extract<Test, { kind: 'unknown' }> {
+  const reason: Reason = { code, message: `${field.name}: ${message}` };
+  return { kind: 'unknown', reason, stateful: false, text: field.name };
+}
+
+type Constant = { readonly kind: 'value'; readonly value: bigint } | { readonly kind: 'absent' };
+
+const ARPHRD_ETHER = 1n; // include/uapi/linux/if_arp.h
+
+/** Metadata that is the same for every frame of the device, or null when it is not. */
+function constantOf(field: Field, site: Site): Constant | null {
+  switch (fieldKey(field)) {
+    case META.iif.name:
+    case META.iifname.name:
+      return { kind: 'value', value: nameValue(site.facts.device) };
+    case META.iiftype.name:
+      return { kind: 'value', value: ARPHRD_ETHER };
+    case META.oif.name:
+    case META.oifname.name:
+    case META.oifgroup.name:
+      return site.hook === 'forward' ? null : { kind: 'value', value: 0n };
+    case META.oiftype.name:
+      return site.hook === 'forward' ? null : { kind: 'absent' };
+    default:
+      return null;
+  }
+}
+
+/** Header bits that differ between the wire and what a rule sees once segments are merged. */
+const CHANGED_BY_MERGING: readonly (readonly [base: Field['base'], from: number, width: number])[] =
+  [
+    ['nh', 16, 16], // ip length
+    ['nh', 32, 16], // ip id, ip6 length
+    ['nh', 80, 16], // ip checksum
+    ['th', 32, 32], // tcp sequence, udp length and checksum
+    ['th', 108, 1], // tcp psh
+    ['th', 111, 1], // tcp fin
+    ['th', 128, 16], // tcp checksum
+  ];
+
+/** Whether the operand keeps any of these bits of the header. */
+function keepsBits({ field, mask }: Operand, from: number, width: number): boolean {
+  const below = field.offset + field.width - (from + width);
+  const window = below >= 0 ? ones(width) << BigInt(below) : ones(width) >> BigInt(-below);
+  return (mask & window) !== 0n;
+}
+
+function differsUnderGro(operand: Operand): boolean {
+  const { field } = operand;
+  if (fieldKey(field) === META.length.name) return true;
+  return CHANGED_BY_MERGING.some(
+    ([base, from, width]) => base === field.base && keepsBits(operand, from, width),
+  );
+}
+
+const TCP_FLAGS = 'th:104:8';
+const NEVER_MERGED = 0x26n; // syn, rst, urg: tcp_gro_receive flushes these (net/ipv4/tcp_offload.c)
+
+/** Segments with these flags are never merged, so requiring one keeps psh and fin as on the wire. */
+function requiresUnmerged(test: Extract<Test, { kind: 'compare' }>): boolean {
+  const { operand, lo, hi, negated } = test;
+  return (
+    fieldKey(operand.field) === TCP_FLAGS &&
+    !negated &&
+    lo === hi &&
+    operand.xor === 0n &&
+    operand.shift === 0 &&
+    (lo & NEVER_MERGED) !== 0n
+  );
+}
+
+const HIDDEN_TAG_FROM = 96; // bits: a tag in metadata shifts what lies behind the addresses
+
+/** Why the frame on the wire does not tell what this operand yields, or null when it does. */
+function hiddenBecause(
+  operand: Operand,
+  site: Site,
+  unmerged = false,
+): Extract<Test, { kind: 'unknown' }> | null {
+  const { field } = operand;
+  const { facts, hook, changed } = site;
+  if (
+    field.base !== 'meta' &&
+    (changed === 'everything' || changed.some((written) => overlaps(written, field)))
+  ) {
+    return unknown('match/changed-before', 'may have been rewritten before this rule', field);
+  }
+  switch (fieldKey(field)) {
+    case META.mark.name:
+    case META.priority.name:
+      return unknown('match/packet-mark', 'is set by software, not carried by the frame', field);
+    case META.iifgroup.name:
+      return unknown('match/device-group', 'the device group is not known', field);
+    case META.oif.name:
+    case META.oifname.name:
+    case META.oifgroup.name:
+    case META.oiftype.name:
+      return unknown('match/output-device', 'needs the route, which only the kernel knows', field);
+    default:
+  }
+  if (!facts.groOff && !unmerged && differsUnderGro(operand)) {
+    return unknown(
+      'fact/gro',
+      'receive offload merges segments before the rule sees them (give --fact gro=off)',
+      field,
+    );
+  }
+  if (!facts.rxVlanOff && field.base === 'll' && field.offset + field.width > HIDDEN_TAG_FROM) {
+    return unknown(
+      'fact/rx-vlan',
+      'the NIC may take the VLAN tag out of the frame (give --fact rx-vlan=off)',
+      field,
+    );
+  }
+  if (hook === 'forward' && field.name === 'ip checksum') {
+    return unknown('match/changed-before', 'forwarding rewrites it', field);
+  }
+  return null;
+}
+
+const PKTTYPES = [0n, 1n, 2n, 3n] as const; // host, broadcast, multicast, otherhost: if_packet.h
+const MAC: Field = { name: 'ether daddr', base: 'll', offset: 0, width: 48 } as Field;
+const GROUP_BIT = 0x010000000000n;
+const BROADCAST = ones(48);
+
+function holdsCompare(test: Extract<Test, { kind: 'compare' }>, loaded: bigint): boolean {
+  const value = applyOperand(test.operand, loaded);
+  return (value >= test.lo && value <= test.hi) !== test.negated;
+}
+
+/**
+ * `meta pkttype` as tests on the destination address: the device's own, all ones, or the group
+ * bit. Layer-3 hooks never see frames for other hosts.
+ */
+function resolvePacketType(accepts: (type: bigint) => boolean, site: Site): Resolved {
+  const [host, broadcast, multicast, seenOther] = PKTTYPES.map(accepts);
+  const other = site.hook === 'ingress' ? seenOther : host;
+  if (host === broadcast && broadcast === multicast && multicast === other) return host === true;
+  const { mac } = site.facts;
+  if (host !== other && mac === null) {
+    return unknown('fact/mac', "needs the device's address (give --fact mac=...)", META.pkttype);
+  }
+  const group = { field: MAC, mask: GROUP_BIT, xor: 0n, shift: 0 };
+  const boxes: [bigint, bigint, bigint][] = [];
+  const box = (bit: bigint, lo: bigint, hi: bigint): void => {
+    if (lo <= hi) boxes.push([bit, lo, hi]);
+  };
+  if (broadcast) box(GROUP_BIT, BROADCAST, BROADCAST);
+  if (multicast) box(GROUP_BIT, 0n, BROADCAST - 1n);
+  if (host && other) box(0n, 0n, BROADCAST);
+  else if (mac !== null && host) box(0n, mac, mac);
+  else if (mac !== null && other) {
+    box(0n, 0n, mac - 1n);
+    box(0n, mac + 1n, BROADCAST);
+  }
+  const join = (bit: bigint, value: bigint): bigint => (bit << 48n) | value;
+  const elements = {
+    parts: [48, 48],
+    lo: boxes.map(([bit, lo]) => join(bit, lo)),
+    hi: boxes.map(([bit, , hi]) => join(bit, hi)),
+    verdicts: null,
+  };
+  const [first] = boxes;
+  if (boxes.length === 1 && first !== undefined && host && other) return equals(MAC, 0n, GROUP_BIT);
+  return {
+    kind: 'lookup',
+    key: [group, plain(MAC)],
+    set: { name: null, elements, unknown: null },
+    negated: false,
+  };
+}
+
+/** Hop limits are already one less when a forward chain sees the packet; the frame has the old one. */
+function beforeForwarding(test: Extract<Test, { kind: 'compare' }>): Test {
+  const { operand } = test;
+  const whole = operand.mask === ones(operand.field.width) && operand.xor === 0n;
+  if (!whole || operand.shift !== 0) {
+    return unknown('match/changed-before', 'forwarding takes one off', operand.field);
+  }
+  return { ...test, lo: test.lo + 1n, hi: test.hi + 1n };
+}
+
+function isHopLimit(field: Field): boolean {
+  return field.name === 'ip ttl' || field.name === 'ip6 hoplimit';
+}
+
+function resolveCompare(test: Extract<Test, { kind: 'compare' }>, site: Site): Resolved {
+  const { field } = test.operand;
+  const constant = constantOf(field, site);
+  if (constant?.kind === 'absent') return false;
+  if (constant?.kind === 'value') return holdsCompare(test, constant.value);
+  if (fieldKey(field) === META.pkttype.name) {
+    return resolvePacketType((type) => holdsCompare(test, type), site);
+  }
+  const hidden = hiddenBecause(test.operand, site, requiresUnmerged(test));
+  if (hidden !== null) return hidden;
+  return site.hook === 'forward' && isHopLimit(field) ? beforeForwarding(test) : test;
+}
+
+/** The set without part `index`, keeping only the elements that hold `value` there. */
+function fixPart(set: ElementSet, index: number, value: bigint): ElementSet {
+  const { parts, lo, hi, verdicts } = set.elements;
+  const below = parts.slice(index + 1).reduce((sum, width) => sum + width, 0);
+  const cut = (key: bigint): bigint =>
+    ((key >> BigInt(below + (parts[index] ?? 0))) << BigInt(below)) | (key & ones(below));
+  const kept = lo.flatMap((key, i) => {
+    const from = splitKey(parts, key)[index] ?? 0n;
+    const to = splitKey(parts, hi[i] ?? key)[index] ?? 0n;
+    return value >= from && value <= to ? [i] : [];
+  });
+  return {
+    ...set,
+    elements: {
+      parts: parts.filter((_, i) => i !== index),
+      lo: kept.map((i) => cut(lo[i] ?? 0n)),
+      hi: kept.map((i) => cut(hi[i] ?? 0n)),
+      verdicts: verdicts === null ? null : kept.flatMap((i) => verdicts[i] ?? []),
+    },
+  };
+}
+
+/** A lookup with the device's constants put in; the key is empty when nothing else is left of it. */
+export type ResolvedLookup =
+  | { readonly kind: 'lookup'; readonly key: readonly Operand[]; readonly set: ElementSet }
+  /** A load always fails, so the rule never matches. */
+  | { readonly kind: 'breaks' }
+  | Extract<Test, { kind: 'unknown' }>;
+
+/** Resolves the key of a lookup or verdict map; see `ResolvedLookup`. */
+export function resolveLookup(
+  key: readonly Operand[],
+  set: ElementSet,
+  site: Site,
+): ResolvedLookup {
+  if (set.unknown !== null) {
+    return { kind: 'unknown', reason: set.unknown, stateful: false, text: set.name ?? 'set' };
+  }
+  const rest: Operand[] = [];
+  let resolved = set;
+  for (const operand of key) {
+    const constant = constantOf(operand.field, site);
+    if (constant?.kind === 'absent') return { kind: 'breaks' };
+    if (constant?.kind === 'value') {
+      resolved = fixPart(resolved, rest.length, applyOperand(operand, constant.value));
+      continue;
+    }
+    const hidden = hiddenBecause(operand, site);
+    if (hidden !== null) return hidden;
+    if (site.hook === 'forward' && isHopLimit(operand.field)) {
+      return unknown('match/changed-before', 'forwarding takes one off', operand.field);
+    }
+    if (fieldKey(operand.field) === META.pkttype.name) {
+      return unknown('match/packet-type', 'only supported alone, not in a key', operand.field);
+    }
+    rest.push(operand);
+  }
+  return { kind: 'lookup', key: rest, set: resolved };
+}
+
+/** Puts in what is constant on the device, and marks as unknown what the frame does not tell. */
+export function resolveTest(test: Test, site: Site): Resolved {
+  switch (test.kind) {
+    case 'unknown':
+      return test;
+    case 'compare':
+      return resolveCompare(test, site);
+    case 'lookup':
+      return resolveLookupTest(test, site);
+  }
+}
+
+function resolveLookupTest(test: Extract<Test, { kind: 'lookup' }>, site: Site): Resolved {
+  const [only] = test.key;
+  const alone = test.key.length === 1 && only !== undefined;
+  if (alone && fieldKey(only.field) === META.pkttype.name && test.set.unknown === null) {
+    const { lo, hi } = test.set.elements;
+    return resolvePacketType((type) => {
+      const value = applyOperand(only, type);
+      return lo.some((low, i) => value >= low && value <= (hi[i] ?? low)) !== test.negated;
+    }, site);
+  }
+  const resolved = resolveLookup(test.key, test.set, site);
+  if (resolved.kind === 'breaks') return false;
+  if (resolved.kind === 'unknown') return resolved;
+  const some = resolved.set.elements.lo.length > 0;
+  if (resolved.key.length === 0) return some !== test.negated;
+  if (!some && !test.negated) return false;
+  return { ...test, key: resolved.key, set: resolved.set };
+}
+
+/** Bytes of an interface name, for listings. */
+export function nameOf(value: bigint): string {
+  return Buffer.from(writeUint(value, 16)).toString('utf8').replace(/\0+$/, '');
+}
