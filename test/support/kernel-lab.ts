@@ -1,0 +1,212 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import { threadId } from 'node:worker_threads';
+import { buildLabHelper, packFrames } from './lab-helper.ts';
+import { receiverSetup, senderSetup } from './lab-network.ts';
+import {
+  type CounterReading,
+  LAB_HOOKS,
+  type LabHook,
+  oracleRuleset,
+  readCounters,
+} from './lab-oracle.ts';
+import {
+  type LoadedXdp,
+  type MapElement,
+  openXdpStore,
+  readXdpMap,
+  runLoadedXdp,
+  type XdpStore,
+} from './lab-xdp.ts';
+import { runCommand } from './run-command.ts';
+
+/**
+ * What became of a frame at one hook. `unreached`: it never got there (an earlier drop, the kernel's
+ * own sanity checks, routing, or a fragment taken by reassembly). `unsent`: shorter than 14 bytes or
+ * longer than the MTU allows, so AF_PACKET refuses it.
+ */
+export type HookVerdict = 'accepted' | 'dropped' | 'unreached' | 'unsent';
+
+/** All hooks' verdicts of every frame, two bits a hook; read with `hookVerdict`. */
+export type Observation = Uint16Array;
+
+export type XdpMode = 'native' | 'generic';
+
+/**
+ * Two network namespaces: a receiver with the ruleset under test, and a sender at the other end of
+ * its `eth0`. Addresses as in `LAB_ADDRESSES`; the receiver's MAC is `LAB_MAC`. Every method that
+ * fails throws with what the command said.
+ */
+export interface KernelLab {
+  /** Name of the receiver's namespace (`/run/netns/NAME`). */
+  readonly receiver: string;
+  /** Replaces the receiver's ruleset; counters start at zero. */
+  loadRuleset(nftText: string): Promise<void>;
+  /** The last ruleset again, so all counters and sets are as just loaded. */
+  resetCounters(): Promise<void>;
+  /** All counters of the ruleset under test, in listing order. */
+  counters(): Promise<readonly CounterReading[]>;
+  /**
+   * Sends the frames in order and tells how far each one came. Bytes 6 to 11 are overwritten (the
+   * frame's number, as a locally administered unicast source MAC), so what matches on `ether saddr`
+   * cannot be tested. A reassembled packet counts for one of its fragments. Needs a ruleset.
+   */
+  observe(frames: readonly Uint8Array[]): Promise<Observation>;
+  /** `observe` for one hook. */
+  nftVerdicts(frames: readonly Uint8Array[], hook: LabHook): Promise<readonly HookVerdict[]>;
+  /** Loads and pins the first program of an ELF object, until `close`. */
+  loadXdp(elfPath: string): Promise<LoadedXdp>;
+  /** One action a frame, by BPF_PROG_TEST_RUN; 255 for frames below 14 bytes. */
+  runXdp(program: LoadedXdp, frames: readonly Uint8Array[]): Promise<Uint8Array>;
+  readMap(program: LoadedXdp, name: string): Promise<readonly MapElement[]>;
+  /** Attaches to the receiver's eth0, from the object file (section `xdp`) or as loaded. */
+  attachXdp(program: LoadedXdp | string, mode: XdpMode): Promise<void>;
+  detachXdp(): Promise<void>;
+  /** A command inside the receiver's namespace; gives its standard output. */
+  run(program: string, ...args: readonly string[]): Promise<string>;
+  /** Deletes the namespaces and pins that this lab made. */
+  close(): Promise<void>;
+}
+
+// What the helper's 131072-element sets hold with room to spare (a hash table grows at 75 %).
+const MAX_FRAMES_PER_CALL = 65536;
+
+const PROGRAMS = ['nft', 'ip', 'ethtool', 'bpftool', 'cc', 'nsenter', 'mount', 'umount'] as const;
+
+function onPath(program: string): boolean {
+  const { PATH = '' } = process.env;
+  return PATH.split(':').some((directory) => {
+    try {
+      accessSync(join(directory, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+let probed: string | null | undefined;
+
+/** Why a lab cannot be opened here, or null when it can. */
+export function probeKernelLab(): string | null {
+  probed ??= findObstacle();
+  return probed;
+}
+
+function findObstacle(): string | null {
+  if (process.platform !== 'linux') return 'needs Linux';
+  if (process.getuid?.() !== 0) return 'needs root';
+  const missing = PROGRAMS.filter((program) => !onPath(program));
+  if (missing.length > 0) return `needs ${missing.join(', ')}`;
+  const nft = spawnSync('unshare', ['--net', 'nft', 'add', 'table', 'inet', 't']);
+  return nft.status === 0 ? null : `no nft in a network namespace: ${nft.stderr}`.trim();
+}
+
+/** The verdict of frame `index` at `hook`. */
+export function hookVerdict(observation: Observation, index: number, hook: LabHook): HookVerdict {
+  const mask = observation[index] ?? 0;
+  if ((mask & 1) === 0) return 'unsent';
+  const shift = 1 + 2 * LAB_HOOKS.indexOf(hook);
+  if (((mask >> shift) & 1) === 0) return 'unreached';
+  return ((mask >> (shift + 1)) & 1) === 1 ? 'accepted' : 'dropped';
+}
+
+let opened = 0;
+
+/** Makes the namespaces; `router` turns on forwarding (default routes leave by eth1, without ARP). */
+export async function openKernelLab(
+  options: { readonly router?: boolean } = {},
+): Promise<KernelLab> {
+  const helper = await buildLabHelper();
+  const name = `nfo-${process.pid}-${threadId}-${opened}`;
+  opened += 1;
+  const receiver = `${name}-K`;
+  const sender = `${name}-W`;
+  const inside = (netns: string, args: readonly string[], input: string | null = null) =>
+    runCommand('nsenter', [`--net=/run/netns/${netns}`, ...args], input);
+  const made: string[] = [];
+  const deleteOnExit = () => {
+    for (const netns of made) execFileSync('ip', ['netns', 'delete', netns]);
+  };
+  process.once('exit', deleteOnExit);
+  let store: XdpStore | null = null;
+  let ruleset: string | null = null;
+  let attached: XdpMode | null = null;
+
+  const close = async () => {
+    process.removeListener('exit', deleteOnExit);
+    for (const netns of made.splice(0)) await runCommand('ip', ['netns', 'delete', netns]);
+    await store?.close();
+    store = null;
+  };
+  const loadRuleset = async (nftText: string) => {
+    await inside(receiver, ['nft', '-f', '-'], `flush ruleset\n${nftText}\n${oracleRuleset()}`);
+    ruleset = nftText;
+  };
+  const observe = async (frames: readonly Uint8Array[]) => {
+    const observation = new Uint16Array(frames.length);
+    for (let from = 0; from < frames.length; from += MAX_FRAMES_PER_CALL) {
+      const part = packFrames(frames.slice(from, from + MAX_FRAMES_PER_CALL));
+      const masks = await runCommand(helper, ['send', receiver, sender], part);
+      // The helper writes native (little-endian) words; the copy is aligned.
+      observation.set(new Uint16Array(new Uint8Array(masks).buffer), from);
+    }
+    return observation;
+  };
+  const detachXdp = async () => {
+    if (attached === null) return;
+    const mode = attached === 'native' ? 'xdpdrv' : 'xdpgeneric';
+    await inside(receiver, ['ip', 'link', 'set', 'dev', 'eth0', mode, 'off']);
+    attached = null;
+  };
+
+  try {
+    for (const netns of [receiver, sender]) {
+      await runCommand('ip', ['netns', 'add', netns]);
+      made.push(netns);
+    }
+    await inside(sender, ['sh', '-eu'], senderSetup(receiver));
+    await inside(receiver, ['sh', '-eu'], receiverSetup(options.router ?? false));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+
+  return {
+    receiver,
+    loadRuleset,
+    observe,
+    detachXdp,
+    close,
+    async resetCounters() {
+      await loadRuleset(ruleset ?? '');
+    },
+    async counters() {
+      return readCounters(
+        (await inside(receiver, ['nft', '-j', '-t', 'list', 'ruleset'])).toString(),
+      );
+    },
+    async nftVerdicts(frames, hook) {
+      const observation = await observe(frames);
+      return frames.map((_, index) => hookVerdict(observation, index, hook));
+    },
+    async loadXdp(elfPath) {
+      store ??= await openXdpStore();
+      return store.load(elfPath);
+    },
+    runXdp: (program, frames) => runLoadedXdp(helper, program, frames),
+    readMap: readXdpMap,
+    async attachXdp(program, mode) {
+      await detachXdp();
+      const source =
+        typeof program === 'string' ? ['obj', program, 'sec', 'xdp'] : ['pinned', program.pin];
+      const flag = mode === 'native' ? 'xdpdrv' : 'xdpgeneric';
+      await inside(receiver, ['ip', 'link', 'set', 'dev', 'eth0', flag, ...source]);
+      attached = mode;
+    },
+    async run(program, ...args) {
+      return (await inside(receiver, [program, ...args])).toString();
+    },
+  };
+}

@@ -1,0 +1,112 @@
+import type { Family } from '../../src/ir/ruleset.ts';
+
+/** Table that holds the lab's own chains, in netdev and in inet. */
+export const ORACLE_TABLE = 'nfo_oracle';
+
+/** Hooks the oracle watches, in the order of the bits the helper reports. */
+export const LAB_HOOKS = ['ingress', 'prerouting', 'input', 'forward'] as const;
+
+export type LabHook = (typeof LAB_HOOKS)[number];
+
+// Chain priorities are signed 32-bit integers (struct nf_hook_ops, include/linux/netfilter.h).
+const FIRST = -2147483648;
+const LAST = 2147483647;
+
+// What the helper's dump has to hold; one call sends at most MAX_FRAMES_PER_CALL.
+const SET = 'type ether_addr; flags dynamic; size 131072;';
+
+function watchHook(hook: LabHook): string {
+  const device = hook === 'ingress' ? ' device "eth0"' : '';
+  const chain = (name: string, priority: number, set: string): string =>
+    `  chain ${name}_${hook} { type filter hook ${hook}${device} priority ${priority}; policy accept;
+    add @${set}_${hook} { ether saddr }
+  }`;
+  return `  set reached_${hook} { ${SET} }
+  set seen_${hook} { ${SET} }
+${chain('first', FIRST, 'reached')}
+${chain('last', LAST, 'seen')}`;
+}
+
+/** Chains before and after all others at every hook that note each packet's source MAC. */
+export function oracleRuleset(): string {
+  return `table netdev ${ORACLE_TABLE} {
+${watchHook('ingress')}
+}
+table inet ${ORACLE_TABLE} {
+${watchHook('prerouting')}
+${watchHook('input')}
+${watchHook('forward')}
+}
+`;
+}
+
+/** A counter of the ruleset under test as the kernel has it now. */
+export interface CounterReading {
+  readonly family: Family;
+  readonly table: string;
+  /** Null for a named counter. */
+  readonly chain: string | null;
+  /** The rule's handle, or the named counter's. */
+  readonly handle: number;
+  /** The rule's place in its chain from 0; null for a named counter. */
+  readonly index: number | null;
+  /** Which counter of the rule, from 0; null for a named counter. */
+  readonly position: number | null;
+  readonly name: string | null;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+interface Listed {
+  readonly family: Family;
+  readonly table: string;
+  readonly chain: string;
+  readonly name: string;
+  readonly handle: number;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly expr: readonly Readonly<Record<string, unknown>>[];
+}
+
+interface Amount {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+function isAmount(value: unknown): value is Amount {
+  return typeof value === 'object' && value !== null && 'packets' in value && 'bytes' in value;
+}
+
+/** All counters in the output of `nft -j list ruleset`, the oracle's table left out. */
+export function readCounters(json: string): readonly CounterReading[] {
+  // Our own nft printed it: libnftables-json(5) gives the shape.
+  const listing = JSON.parse(json) as {
+    readonly nftables: readonly { readonly rule?: Listed; readonly counter?: Listed }[];
+  };
+  const readings: CounterReading[] = [];
+  const rulesSeen = new Map<string, number>();
+  for (const { rule, counter } of listing.nftables) {
+    const item = rule ?? counter;
+    if (item === undefined || item.table === ORACLE_TABLE) continue;
+    const { family, table, handle } = item;
+    if (counter !== undefined) {
+      const { name, packets, bytes } = counter;
+      readings.push({
+        ...{ family, table, chain: null, handle, index: null, position: null },
+        ...{ name, packets, bytes },
+      });
+      continue;
+    }
+    const key = `${family} ${table} ${item.chain}`;
+    const index = rulesSeen.get(key) ?? 0;
+    rulesSeen.set(key, index + 1);
+    const amounts = item.expr.map(({ counter: amount }) => amount).filter(isAmount);
+    for (const [position, { packets, bytes }] of amounts.entries()) {
+      readings.push({
+        ...{ family, table, chain: item.chain, handle, index, position },
+        ...{ name: null, packets, bytes },
+      });
+    }
+  }
+  return readings;
+}
