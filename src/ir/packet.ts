@@ -67,8 +67,8 @@ export interface View {
 
 /**
  * Why a frame has no layer-3 view. not-ip: no IP hook sees it. malformed: the kernel discards it
- * before prerouting. tagged: it belongs to a VLAN device or is discarded. undecided: it may or may
- * not get there (two tags; hop-by-hop options, which the kernel judges before prerouting).
+ * before prerouting. tagged: it belongs to a VLAN device or is discarded. undecided: too short to be
+ * a frame, or two tags (only if both VLAN ids are 0 does it get there).
  */
 export type NoL3 = 'not-ip' | 'malformed' | 'tagged' | 'undecided';
 
@@ -77,7 +77,10 @@ export interface Packet {
   /** The bytes on the wire, from the destination address, without checksum. */
   readonly frame: Uint8Array;
   readonly ingress: View;
-  /** As prerouting sees it if no later condition (address scope, checksum...) discards it. */
+  /**
+   * As prerouting sees it unless the kernel discards it for another reason: checksum, address scope,
+   * destination MAC, hop-by-hop options.
+   */
   readonly l3: View | null;
   /** Null exactly when `l3` is there. */
   readonly noL3: NoL3 | null;
@@ -318,8 +321,7 @@ function findL3Length(frame: Uint8Array, link: Link): number | NoL3 {
   const available = frame.length - nh;
   if (available < IPV6_HLEN || byteAt(frame, nh) >> 4 !== 6) return 'malformed';
   const length = IPV6_HLEN + u16(frame, nh + 4);
-  if (length > available) return 'malformed';
-  return byteAt(frame, nh + 6) === NEXTHDR_HOP ? 'undecided' : length;
+  return length > available ? 'malformed' : length;
 }
 
 /** The packet trimmed to its own length, behind a plain Ethernet header. */
