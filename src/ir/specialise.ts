@@ -1,0 +1,306 @@
+import type { Reason } from '../support/diagnostics.ts';
+import type { Classifier, Entry, Target } from './classifier.ts';
+import type { Field } from './fields.ts';
+import { testedFields } from './operand.ts';
+import type { Test } from './ruleset.ts';
+
+/** What one tier can evaluate; everything it cannot makes the packet continue. */
+export interface Capabilities {
+  /** Null when the tier can load the field, else why not. */
+  readonly field: (field: Field) => Reason | null;
+  /** Null when the tier can do this look-up. */
+  readonly test: (test: Test) => Reason | null;
+  /** Null when the tier counts packets and bytes. */
+  readonly counters: Reason | null;
+}
+
+/** A tier that can load every field, look up every set and count. */
+export const EVERYTHING: Capabilities = {
+  field: () => null,
+  test: () => null,
+  counters: null,
+};
+
+/** What became of one entry of the classifier in the tier. */
+export type Fate =
+  /** Frames that match it are decided, or sent on along the walk, in the tier. */
+  | { readonly kind: 'kept' }
+  /** Frames that may match it are handed on. */
+  | { readonly kind: 'handed-on'; readonly reason: Reason }
+  /** It may drop, which is left to the kernel; the walk goes on behind it. */
+  | { readonly kind: 'passed-over'; readonly reason: Reason }
+  /** No frame gets here in the tier: an earlier entry (`by`, if one alone) hands all of them on. */
+  | { readonly kind: 'not-reached'; readonly by: number | null };
+
+export interface Specialised {
+  /** Only tests the tier can evaluate; `unknown` targets and `accept` both mean `continue`. */
+  readonly classifier: Classifier;
+  /** Per entry of the classifier given; the most telling one where it was reached in two ways. */
+  readonly fates: readonly Fate[];
+  /** For every entry of the result, the entry of the classifier given that it comes from. */
+  readonly origins: readonly number[];
+}
+
+const NOT_COUNTED: Reason = {
+  code: 'counter/may-not-reach',
+  message:
+    'its counter must not count packets that the kernel may discard before it ' +
+    '(give the facts that settle it: mac, local-address, rp-filter, routed)',
+};
+
+function unknownTest(test: Test, tier: Capabilities): Reason | null {
+  if (test.kind === 'unknown') return test.reason;
+  for (const field of testedFields(test)) {
+    const reason = tier.field(field);
+    if (reason !== null) return reason;
+  }
+  return tier.test(test);
+}
+
+/** A node of the product of the classifier's entries with "the packet may be gone already". */
+interface Node {
+  readonly entry: number;
+  readonly uncertain: boolean;
+}
+
+type Next =
+  | { readonly kind: 'node'; readonly node: Node }
+  | Exclude<Target, { readonly kind: 'entry' }>;
+
+interface Step {
+  readonly tests: readonly Test[];
+  readonly counts: readonly number[];
+  readonly then: Next;
+  readonly otherwise: Next;
+  readonly fate: Fate;
+  /** The kernel discards what matches: checked only where something was counted. */
+  readonly gate: boolean;
+}
+
+function follow(target: Target, uncertain: boolean): Next {
+  if (target.kind !== 'entry') return target;
+  return {
+    kind: 'node',
+    node: { entry: target.index, uncertain: uncertain || target.uncertain },
+  };
+}
+
+function sameTarget(a: Target, b: Target): boolean {
+  if (a.kind !== b.kind) return false;
+  return (
+    a.kind !== 'entry' || b.kind !== 'entry' || (a.index === b.index && a.uncertain === b.uncertain)
+  );
+}
+
+/** Three-valued specialisation of one entry: certain, may match, or handed on. */
+function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
+  const known: Test[] = [];
+  let missing: Reason | null = null;
+  for (const test of entry.tests) {
+    const reason = unknownTest(test, tier);
+    if (reason === null) known.push(test);
+    else missing ??= reason;
+  }
+  const otherwise = follow(entry.otherwise, uncertain);
+  const base = { tests: known, counts: [], otherwise, gate: false };
+  const handOn = (reason: Reason): Step => ({
+    ...base,
+    then: { kind: 'unknown', reason },
+    fate: { kind: 'handed-on', reason },
+  });
+  const external = entry.effects.find((effect) => effect.external);
+  const silent = entry.counts.length === 0 && external === undefined;
+  if (missing !== null) {
+    if (silent && sameTarget(entry.then, entry.otherwise)) {
+      return { ...base, tests: [], then: otherwise, fate: { kind: 'kept' } };
+    }
+    if (silent && (entry.then.kind === 'drop' || entry.then.kind === 'lost')) {
+      const then = follow(entry.otherwise, true);
+      return { ...base, then, fate: { kind: 'passed-over', reason: missing } };
+    }
+    return handOn(missing);
+  }
+  if (external !== undefined) {
+    if (entry.then.kind !== 'accept') return handOn(external.reason);
+    return { ...base, then: entry.then, fate: { kind: 'kept' } };
+  }
+  if (entry.counts.length > 0) {
+    if (tier.counters !== null) return handOn(tier.counters);
+    if (uncertain) return handOn(NOT_COUNTED);
+  }
+  const { counts } = entry;
+  if (entry.then.kind === 'unknown') return handOn(entry.then.reason);
+  const gate = entry.then.kind === 'lost' && counts.length === 0;
+  return { ...base, counts, then: follow(entry.then, uncertain), fate: { kind: 'kept' }, gate };
+}
+
+function keyOf({ entry, uncertain }: Node): number {
+  return entry * 2 + (uncertain ? 1 : 0);
+}
+
+/** All steps that a frame can get to, by `keyOf`, in walking order. */
+function reachSteps(classifier: Classifier, tier: Capabilities): Map<number, Step> {
+  const pending = new Uint8Array(classifier.entries.length * 2);
+  const steps = new Map<number, Step>();
+  if (pending.length > 0) pending[0] = 1;
+  for (const [index, entry] of classifier.entries.entries()) {
+    for (const uncertain of [false, true]) {
+      const key = keyOf({ entry: index, uncertain });
+      if (pending[key] !== 1) continue;
+      const step = stepOf(entry, uncertain, tier);
+      steps.set(key, step);
+      const always = step.tests.length === 0 && !step.gate;
+      for (const next of always ? [step.then] : [step.then, step.otherwise]) {
+        if (next.kind === 'node') pending[keyOf(next.node)] = 1;
+      }
+    }
+  }
+  return steps;
+}
+
+/** For every step, whether a drop can follow; steps without one need not be there. */
+function droppingSteps(steps: ReadonlyMap<number, Step>): ReadonlySet<number> {
+  const dropping = new Set<number>();
+  const drops = (next: Next): boolean =>
+    next.kind === 'drop' || (next.kind === 'node' && dropping.has(keyOf(next.node)));
+  for (const [key, step] of [...steps].reverse()) {
+    const otherwise = step.tests.length > 0 && drops(step.otherwise);
+    if (step.gate ? drops(step.otherwise) : drops(step.then) || otherwise) dropping.add(key);
+  }
+  return dropping;
+}
+
+/** What is true of every way to a step: the gates passed, and whether something was counted. */
+interface Passed {
+  gates: bigint;
+  counted: boolean;
+}
+
+function passedOn(
+  steps: ReadonlyMap<number, Step>,
+  gates: ReadonlyMap<number, number>,
+): Map<number, Passed> {
+  const passed = new Map<number, Passed>();
+  const merge = (next: Next, from: Passed): void => {
+    if (next.kind !== 'node') return;
+    const key = keyOf(next.node);
+    const old = passed.get(key) ?? { gates: 0n, counted: false };
+    passed.set(key, {
+      gates: old.gates | from.gates,
+      counted: old.counted || from.counted,
+    });
+  };
+  for (const [key, step] of steps) {
+    const here = passed.get(key) ?? { gates: 0n, counted: false };
+    passed.set(key, here);
+    const gate = gates.get(key);
+    if (gate !== undefined) {
+      merge(step.otherwise, { ...here, gates: here.gates | (1n << BigInt(gate)) });
+      continue;
+    }
+    merge(step.then, { ...here, counted: here.counted || step.counts.length > 0 });
+    if (step.tests.length > 0) merge(step.otherwise, here);
+  }
+  return passed;
+}
+
+/**
+ * The part of a classifier that one tier can decide. For every frame the result drops, the
+ * classifier drops it or the kernel loses it, and exactly the same counters count; every other
+ * frame continues. Conditions under which the kernel loses a frame before a hook are moved behind
+ * the rules and asked only where something was counted: without a counter, dropping what would be
+ * lost anyway changes nothing.
+ */
+export function specialise(classifier: Classifier, tier: Capabilities): Specialised {
+  const steps = reachSteps(classifier, tier);
+  const dropping = droppingSteps(steps);
+  const gateKeys = [...steps].filter(([, step]) => step.gate).map(([key]) => key);
+  const gates = new Map(gateKeys.map((key, index) => [key, index]));
+  const passed = passedOn(steps, gates);
+
+  const kept = [...steps.keys()].filter((key) => dropping.has(key) && !steps.get(key)?.gate);
+  const position = new Map(kept.map((key, index) => [key, index]));
+  const entries: Entry[] = [];
+  const origins: number[] = [];
+  const tails = new Map<bigint, number>();
+  const tailEntries: Entry[] = [];
+
+  /** Checks the gates, then drops; one list for every set of gates, shared from its end. */
+  const tailOf = (wanted: bigint): Target => {
+    if (wanted === 0n) return { kind: 'drop' };
+    const known = tails.get(wanted);
+    if (known !== undefined) return { kind: 'entry', index: known, uncertain: false };
+    const index = kept.length + tailEntries.length;
+    tails.set(wanted, index);
+    const chosen = gateKeys.filter((_, gate) => (wanted >> BigInt(gate)) & 1n);
+    for (const [i, key] of chosen.entries()) {
+      const entry = classifier.entries[key >> 1];
+      if (entry === undefined) throw new Error('bug: gate without an entry');
+      const last = i === chosen.length - 1;
+      const otherwise: Target = last
+        ? { kind: 'drop' }
+        : { kind: 'entry', index: index + i + 1, uncertain: false };
+      tailEntries.push({ ...entry, otherwise });
+      origins[index + i] = key >> 1;
+    }
+    return { kind: 'entry', index, uncertain: false };
+  };
+
+  const resolve = (next: Next, from: Passed): Target => {
+    if (next.kind === 'drop') return from.counted ? tailOf(from.gates) : next;
+    if (next.kind !== 'node') return next;
+    const key = keyOf(next.node);
+    if (!dropping.has(key)) return { kind: 'accept' };
+    const step = steps.get(key);
+    if (step?.gate === true) return resolve(step.otherwise, passed.get(key) ?? from);
+    const index = position.get(key);
+    if (index === undefined) throw new Error('bug: a reached step has no place');
+    return { kind: 'entry', index, uncertain: next.node.uncertain };
+  };
+
+  for (const key of kept) {
+    const step = steps.get(key);
+    const entry = classifier.entries[key >> 1];
+    if (step === undefined || entry === undefined) throw new Error('bug: step without an entry');
+    const here = passed.get(key) ?? { gates: 0n, counted: false };
+    const counted = { ...here, counted: here.counted || step.counts.length > 0 };
+    origins[entries.length] = key >> 1;
+    entries.push({
+      ...entry,
+      tests: step.tests,
+      counts: step.counts,
+      effects: [],
+      then: resolve(step.then, counted),
+      otherwise: resolve(step.otherwise, here),
+    });
+  }
+  return {
+    classifier: { ...classifier, stages: [], entries: [...entries, ...tailEntries] },
+    fates: fatesOf(classifier, steps),
+    origins,
+  };
+}
+
+function fatesOf(classifier: Classifier, steps: ReadonlyMap<number, Step>): Fate[] {
+  const rank: Record<Fate['kind'], number> = {
+    'not-reached': 0,
+    'handed-on': 1,
+    'passed-over': 2,
+    kept: 3,
+  };
+  let blocker: number | null = null;
+  return classifier.entries.map((_, index) => {
+    const fates = [0, 1].flatMap((uncertain) => steps.get(index * 2 + uncertain)?.fate ?? []);
+    const best = fates.reduce<Fate | null>(
+      (a, b) => (a === null || rank[b.kind] > rank[a.kind] ? b : a),
+      null,
+    );
+    if (best === null) return { kind: 'not-reached', by: blocker };
+    const always = [0, 1].every((uncertain) => {
+      const step = steps.get(index * 2 + uncertain);
+      return step === undefined || (step.tests.length === 0 && step.then.kind === 'unknown');
+    });
+    if (always) blocker = index;
+    return best;
+  });
+}
