@@ -1,7 +1,7 @@
 import { type Result, succeed } from '../../support/diagnostics.ts';
 import { bridgeFarJumps } from './far-jumps.ts';
 import type { Insn, Provenance, RealInsn, Source } from './insn.ts';
-import { type FarJumps, isNear, jumpDistance, type Layout, layOut } from './layout.ts';
+import { type FarJumps, isNear, jumpDistance, type Layout } from './layout.ts';
 import {
   ALU_CODE,
   CALL,
@@ -159,8 +159,7 @@ function encodeAll(insns: readonly Insn[], layout: Layout): Assembly {
   insns.forEach((insn, index) => {
     if (insn.kind === 'label') return;
     const slot = layout.slots[index] ?? 0;
-    const isJump = insn.kind === 'jump' || insn.kind === 'ja';
-    writeSlot(view, slot, encode(insn, isJump ? jumpDistance(layout, index, insn) : 0));
+    writeSlot(view, slot, encode(insn, jumpDistance(layout, index)));
     lines.push(insn);
     if ((layout.slots[index + 1] ?? 0) - slot === 2) {
       writeSlot(view, slot + 1, encodeHigh(insn));
@@ -179,5 +178,5 @@ function encodeAll(insns: readonly Insn[], layout: Layout): Assembly {
 export function assemble(insns: readonly Insn[], options: AssembleOptions): Result<Assembly> {
   const bridged = bridgeFarJumps(insns, options.farJumps);
   if (!bridged.ok) return bridged;
-  return succeed(encodeAll(bridged.value, layOut(bridged.value)));
+  return succeed(encodeAll(bridged.value.insns, bridged.value.layout));
 }

@@ -1,14 +1,6 @@
 import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Insn, JaInsn, JumpInsn, JumpOp } from './insn.ts';
-import {
-  endsFlow,
-  type FarJumps,
-  isNear,
-  jumpDistance,
-  type Layout,
-  labelIndex,
-  layOut,
-} from './layout.ts';
+import { endsFlow, type FarJumps, isNear, jumpDistance, type Layout, layOut } from './layout.ts';
 import { NEAR_MAX } from './opcodes.ts';
 
 /** A jump that does not reach its target, at its estimated slot. */
@@ -67,18 +59,12 @@ const ROUNDS = 12;
 /** Slots below the real limit that the first round keeps; doubled each round up to 2^7 times. */
 const FIRST_MARGIN = 128;
 
-/** Whether the encoder can write this jump over this distance. */
-function reaches(insn: JumpInsn | JaInsn, distance: number, farJumps: FarJumps): boolean {
-  return isNear(distance) || (insn.kind === 'ja' && farJumps === 'gotol');
-}
-
-/** List index of the first jump that cannot be encoded, or null. */
-function firstTooFar(insns: readonly Insn[], layout: Layout, farJumps: FarJumps): number | null {
-  for (const [index, insn] of insns.entries()) {
-    if (insn.kind !== 'jump' && insn.kind !== 'ja') continue;
-    if (!reaches(insn, jumpDistance(layout, index, insn), farJumps)) return index;
-  }
-  return null;
+/** Whether the encoder can write all jumps. */
+function allReach(insns: readonly Insn[], layout: Layout, farJumps: FarJumps): boolean {
+  return insns.every(
+    (insn, index) =>
+      isNear(jumpDistance(layout, index)) || (insn.kind === 'ja' && farJumps === 'gotol'),
+  );
 }
 
 /** Last list index whose slot is not after `slot`. */
@@ -140,17 +126,20 @@ function addIsland(ground: Ground, site: number, from: FarJump): Island {
 
 /**
  * Chains islands from all `jumps` on one side of their target, which are sorted by decreasing
- * distance from it. Jumps that an island is ahead of share it.
+ * distance from it. Jumps that an island is ahead of share it. Whether that got to the target.
  */
-function chainIslands(ground: Ground, jumps: readonly FarJump[], targetSlot: number): void {
+function chainIslands(ground: Ground, jumps: readonly FarJump[], targetSlot: number): boolean {
   const first = jumps[0];
-  if (first === undefined) return;
+  if (first === undefined) return true;
   const forward = first.slot < targetSlot;
   let next = 0;
   let slot = first.slot;
   let previous: Island | null = null;
   while (Math.abs(targetSlot - slot) > ground.reach) {
     const site = forward ? siteAfter(ground, slot) : siteBefore(ground, slot);
+    const siteSlot = slotAt(ground, site);
+    const count = (ground.plan.islands.get(site)?.length ?? 0) + 1;
+    if ((forward ? siteSlot <= slot : siteSlot >= slot) || count > ground.reach) return false;
     const island = addIsland(ground, site, jumps[next] ?? first);
     if (previous !== null) previous.target = island.name;
     for (let jump = jumps[next]; jump !== undefined; jump = jumps[next]) {
@@ -159,8 +148,9 @@ function chainIslands(ground: Ground, jumps: readonly FarJump[], targetSlot: num
       next += 1;
     }
     previous = island;
-    slot = slotAt(ground, site);
+    slot = siteSlot;
   }
+  return true;
 }
 
 /**
@@ -192,16 +182,16 @@ function turningCost(insn: JumpInsn | JaInsn): number {
   return insn.kind === 'jump' && INVERSE[insn.op] === null ? 2 : 1;
 }
 
-/** All jumps further than `reach`, in order, by target. */
+/** All jumps further than `reach`, in order, by list index of the target. */
 function collectFarJumps(
   ground: Ground,
-  labels: ReadonlyMap<string, number>,
+  targets: Int32Array,
   farJumps: FarJumps,
 ): ReadonlyMap<number, readonly FarJump[]> {
   const byTarget = new Map<number, FarJump[]>();
   ground.insns.forEach((insn, index) => {
     if (insn.kind !== 'jump' && (insn.kind !== 'ja' || farJumps === 'gotol')) return;
-    const target = labelIndex(labels, insn.target);
+    const target = targets[index] ?? 0;
     const slot = slotAt(ground, index);
     if (Math.abs(slotAt(ground, target) - slot) <= ground.reach) return;
     const jumps = byTarget.get(target);
@@ -211,18 +201,19 @@ function collectFarJumps(
   return byTarget;
 }
 
-function planJumps(ground: Ground, labels: ReadonlyMap<string, number>, farJumps: FarJumps): Plan {
-  for (const [target, jumps] of collectFarJumps(ground, labels, farJumps)) {
+/** Whether a plan within the limits was found. */
+function planJumps(ground: Ground, targets: Int32Array, farJumps: FarJumps): boolean {
+  for (const [target, jumps] of collectFarJumps(ground, targets, farJumps)) {
     if (farJumps === 'gotol') {
       shareGotols(ground, jumps);
       continue;
     }
     const before = jumps.filter(({ index }) => index < target);
     const after = jumps.filter(({ index }) => index > target).reverse();
-    chainIslands(ground, before, slotAt(ground, target));
-    chainIslands(ground, after, slotAt(ground, target));
+    const slot = slotAt(ground, target);
+    if (!chainIslands(ground, before, slot) || !chainIslands(ground, after, slot)) return false;
   }
-  return ground.plan;
+  return true;
 }
 
 /** `if inverse goto skip; gotol target; skip:`, or with a second jump where no inverse exists. */
@@ -283,35 +274,38 @@ function carryOut(ground: Ground): { readonly insns: readonly Insn[]; readonly m
   return { insns, moved };
 }
 
+/** A program whose jumps can all be encoded, and where it stands. */
+export interface BridgedProgram {
+  readonly insns: readonly Insn[];
+  readonly layout: Layout;
+}
+
 /**
  * Makes every jump encodable: afterwards conditional jumps fit 16 bits, and so does `ja` unless
  * `farJumps` is `gotol`. Adds labels with a `~`. Each round plans from the slots that the round
  * before led to, counting on a shorter reach, until all links hold.
  */
-export function bridgeFarJumps(
-  insns: readonly Insn[],
-  farJumps: FarJumps,
-): Result<readonly Insn[]> {
+export function bridgeFarJumps(insns: readonly Insn[], farJumps: FarJumps): Result<BridgedProgram> {
   const layout = layOut(insns);
-  let tooFar = firstTooFar(insns, layout, farJumps);
-  if (tooFar === null) return succeed(insns);
+  if (allReach(insns, layout, farJumps)) return succeed({ insns, layout });
   const gaps = findGaps(insns);
   let { slots } = layout;
   for (let round = 0; round < ROUNDS; round += 1) {
     const reach = NEAR_MAX - FIRST_MARGIN * 2 ** Math.min(round, 7);
     const plan: Plan = { islands: new Map(), detours: new Map(), inverted: new Set() };
     const ground: Ground = { insns, slots, ...gaps, reach, plan };
-    planJumps(ground, layout.labels, farJumps);
+    if (!planJumps(ground, layout.targets, farJumps)) break;
     const bridged = carryOut(ground);
     const result = layOut(bridged.insns);
-    tooFar = firstTooFar(bridged.insns, result, farJumps);
-    if (tooFar === null) return succeed(bridged.insns);
+    if (allReach(bridged.insns, result, farJumps)) {
+      return succeed({ insns: bridged.insns, layout: result });
+    }
     slots = bridged.moved.map((index) => result.slots[index] ?? 0);
   }
   return fail(
     errorAt(
       'ebpf/jump-too-far',
-      `${insns.length} instructions hold more jumps across 32,767 slots than chains of jumps can carry`,
+      'more jumps cross 32,767 slots than chains of 16-bit jumps can carry',
       { help: 'compile for Linux 6.6 or later (32-bit jumps), or place fewer rules' },
     ),
   );

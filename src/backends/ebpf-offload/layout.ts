@@ -1,4 +1,4 @@
-import type { Insn, JaInsn, JumpInsn } from './insn.ts';
+import type { Insn } from './insn.ts';
 import { NEAR_MAX } from './opcodes.ts';
 
 /**
@@ -7,10 +7,12 @@ import { NEAR_MAX } from './opcodes.ts';
  */
 export type FarJumps = 'gotol' | 'islands';
 
-/** Where everything stands: slot of each list element (and of the end), list index of each label. */
+/** Where everything stands. */
 export interface Layout {
+  /** Slot of each list element, and of the end. */
   readonly slots: Int32Array;
-  readonly labels: ReadonlyMap<string, number>;
+  /** List index of the label that each jump goes to; -1 for the rest. */
+  readonly targets: Int32Array;
 }
 
 /** Slots an instruction takes. */
@@ -37,21 +39,15 @@ export function slotsOf(insn: Insn): 0 | 1 | 2 {
   }
 }
 
-/** Numbers the slots; a label that is defined twice is a bug. */
-export function layOut(insns: readonly Insn[]): Layout {
-  const slots = new Int32Array(insns.length + 1);
+/** List index of each label. */
+export function indexLabels(insns: readonly Insn[]): ReadonlyMap<string, number> {
   const labels = new Map<string, number>();
-  let slot = 0;
   insns.forEach((insn, index) => {
-    slots[index] = slot;
-    if (insn.kind === 'label') {
-      if (labels.has(insn.name)) throw new Error(`bug: label ${insn.name} is defined twice`);
-      labels.set(insn.name, index);
-    }
-    slot += slotsOf(insn);
+    if (insn.kind !== 'label') return;
+    if (labels.has(insn.name)) throw new Error(`bug: label ${insn.name} is defined twice`);
+    labels.set(insn.name, index);
   });
-  slots[insns.length] = slot;
-  return { slots, labels };
+  return labels;
 }
 
 /** List index of a label; one that is missing is a bug. */
@@ -61,10 +57,26 @@ export function labelIndex(labels: ReadonlyMap<string, number>, target: string):
   return index;
 }
 
-/** What the jump at list index `from` adds to the slot after it, in slots. */
-export function jumpDistance(layout: Layout, from: number, insn: JumpInsn | JaInsn): number {
-  const to = layout.slots[labelIndex(layout.labels, insn.target)] ?? 0;
-  return to - (layout.slots[from] ?? 0) - 1;
+/** Numbers the slots and resolves the jumps; labels that are undefined or defined twice are bugs. */
+export function layOut(insns: readonly Insn[]): Layout {
+  const labels = indexLabels(insns);
+  const slots = new Int32Array(insns.length + 1);
+  const targets = new Int32Array(insns.length).fill(-1);
+  let slot = 0;
+  insns.forEach((insn, index) => {
+    slots[index] = slot;
+    slot += slotsOf(insn);
+    if (insn.kind !== 'jump' && insn.kind !== 'ja') return;
+    targets[index] = labelIndex(labels, insn.target);
+  });
+  slots[insns.length] = slot;
+  return { slots, targets };
+}
+
+/** What the jump at list index `from` adds to the slot after it, in slots; 0 for the rest. */
+export function jumpDistance(layout: Layout, from: number): number {
+  const target = layout.targets[from] ?? -1;
+  return target === -1 ? 0 : (layout.slots[target] ?? 0) - (layout.slots[from] ?? 0) - 1;
 }
 
 /** Whether a distance fits the 16-bit offset of struct bpf_insn. */

@@ -1,13 +1,5 @@
 import type { Insn } from './insn.ts';
-import { endsFlow, labelIndex } from './layout.ts';
-
-function indexLabels(insns: readonly Insn[]): ReadonlyMap<string, number> {
-  const labels = new Map<string, number>();
-  insns.forEach((insn, index) => {
-    if (insn.kind === 'label') labels.set(insn.name, index);
-  });
-  return labels;
-}
+import { endsFlow, indexLabels, labelIndex } from './layout.ts';
 
 /** The first real instruction at or after a list index. */
 function skipLabels(insns: readonly Insn[], from: number): number {
