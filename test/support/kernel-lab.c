@@ -120,7 +120,8 @@ static int packet_socket(const char *device, int protocol)
 		.sll_ifindex = if_nametoindex(device),
 	};
 	struct timeval patience = { .tv_sec = 5 };
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(protocol));
+	/* Protocol 0 hooks nothing: moving a hooked socket in bind, and each close, waits for RCU. */
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		die("socket(AF_PACKET)");

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { threadId } from 'node:worker_threads';
-import { buildLabHelper, packFrames } from './lab-helper.ts';
+import { buildLabHelper, runLabHelper } from './lab-helper.ts';
 import { receiverSetup, senderSetup } from './lab-network.ts';
 import {
   type CounterReading,
@@ -69,8 +69,8 @@ export interface KernelLab {
   close(): Promise<void>;
 }
 
-// What the helper's 131072-element sets hold with room to spare (a hash table grows at 75 %).
-const MAX_FRAMES_PER_CALL = 65536;
+// What the oracle's sets hold without growing.
+const MAX_FRAMES_PER_CALL = 20_000;
 
 const PROGRAMS = ['nft', 'ip', 'ethtool', 'bpftool', 'cc', 'nsenter', 'mount', 'umount'] as const;
 
@@ -147,10 +147,9 @@ export async function openKernelLab(
   const observe = async (frames: readonly Uint8Array[]) => {
     const observation = new Uint16Array(frames.length);
     for (let from = 0; from < frames.length; from += MAX_FRAMES_PER_CALL) {
-      const part = packFrames(frames.slice(from, from + MAX_FRAMES_PER_CALL));
-      const masks = await runCommand(helper, ['send', receiver, sender], part);
-      // The helper writes native (little-endian) words; the copy is aligned.
-      observation.set(new Uint16Array(new Uint8Array(masks).buffer), from);
+      const part = frames.slice(from, from + MAX_FRAMES_PER_CALL);
+      const masks = await runLabHelper(helper, ['send', receiver, sender], part, 2);
+      observation.set(new Uint16Array(masks.buffer), from);
     }
     return observation;
   };

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { packFrames } from './lab-helper.ts';
+import { runLabHelper } from './lab-helper.ts';
 import { runCommand } from './run-command.ts';
 
 /** An XDP program in the kernel, pinned together with its maps. */
@@ -49,12 +49,12 @@ export async function openXdpStore(): Promise<XdpStore> {
  * The XDP action of every frame (XDP_DROP is 1, XDP_PASS 2), by BPF_PROG_TEST_RUN; 255 for a frame
  * below 14 bytes, which the kernel refuses there.
  */
-export async function runLoadedXdp(
+export function runLoadedXdp(
   helper: string,
   program: LoadedXdp,
   frames: readonly Uint8Array[],
 ): Promise<Uint8Array> {
-  return new Uint8Array(await runCommand(helper, ['run', program.pin], packFrames(frames)));
+  return runLabHelper(helper, ['run', program.pin], frames, 1);
 }
 
 interface DumpedElement {
