@@ -214,7 +214,8 @@ const lowerVerdict: Lowerer = (state, { key, body }) => {
   else state.steps.push({ kind: 'verdict', verdict });
 };
 
-const lowerQuiet: Lowerer = (state, { key }) => {
+const lowerQuiet: Lowerer = (state, { key, body, text }) => {
+  if (member(body, 'map') !== undefined) requireLoads(state, body, text);
   pushEffect(state, key, { outcome: 'next', external: true, changes: [] });
 };
 

@@ -1,0 +1,374 @@
+/** A condition in a form that is the same however nft or we wrote it down. */
+export interface Group {
+  /** `base:bit` to its value, from all equalities; merged loads and single ones look alike. */
+  readonly bits: Map<string, string>;
+  /** Everything else, as text. */
+  readonly others: string[];
+}
+
+/** Tests between two steps that are not tests, and those steps. */
+export type Token = { readonly kind: 'group'; readonly group: Group } | { readonly kind: string };
+
+/** A value of `width` bits loaded from `base` at bit `offset`: ((load & mask) ^ xor) << shift. */
+export interface Load {
+  readonly base: string;
+  readonly offset: number;
+  readonly width: number;
+  readonly mask: bigint;
+  readonly xor: bigint;
+  readonly shift: number;
+}
+
+/** Collects tests into groups that are cut where something else happens. */
+export interface Collector {
+  readonly equal: (load: Load, value: bigint) => void;
+  readonly other: (text: string) => void;
+  readonly step: (kind: string) => void;
+  readonly tokens: () => readonly string[];
+}
+
+const INDEX_FIELDS = /^meta [io]if$/;
+
+/** Load, operator and values as text; interface indices are names for us, so they are left out. */
+export function describe(load: Load, operator: string, ...values: readonly bigint[]): string {
+  if (INDEX_FIELDS.test(load.base)) return `${load.base} ${operator}`;
+  const { base, offset, width, mask, shift } = load;
+  const isExact = operator === 'eq' || operator === 'neq';
+  if (isExact && load.shift === 0 && width > 8 && (mask & 0xffn) === 0n) {
+    // nft loads only the bytes that a prefix covers.
+    const shorter = { ...load, width: width - 8, mask: mask >> 8n, xor: load.xor >> 8n };
+    return describe(shorter, operator, ...values.map((value) => value >> 8n));
+  }
+  // An exact comparison of `x ^ c` is one of `x` with another value.
+  const fold = isExact ? load.xor : 0n;
+  const xor = load.xor ^ fold;
+  const text = values.map((value) => (value ^ fold).toString(16));
+  return `${base}@${offset}+${width}&${mask.toString(16)}^${xor.toString(16)}<<${shift} ${operator} ${text.join(' ')}`;
+}
+
+export function collect(): Collector {
+  const tokens: string[] = [];
+  let bits = new Map<string, string>();
+  let others: string[] = [];
+  const flush = (): void => {
+    if (bits.size > 0 || others.length > 0) {
+      const equalities = [...bits].map(([key, value]) => `${key}=${value}`).sort();
+      tokens.push([...equalities, ...others.sort()].join('\n'));
+    }
+    bits = new Map();
+    others = [];
+  };
+  return {
+    equal: (load, value) => {
+      if (load.shift !== 0) {
+        others.push(describe(load, 'eq', value));
+        return;
+      }
+      if (INDEX_FIELDS.test(load.base)) {
+        bits.set(load.base, '*');
+        return;
+      }
+      const expected = value ^ load.xor;
+      if ((expected & ~load.mask) !== 0n) others.push(`impossible ${describe(load, 'eq', value)}`);
+      for (let bit = 0; bit < load.width; bit += 1) {
+        const place = BigInt(load.width - 1 - bit);
+        if (((load.mask >> place) & 1n) === 0n) continue;
+        const key = `${load.base}:${String(load.offset + bit).padStart(5, '0')}`;
+        const wanted = String((expected >> place) & 1n);
+        const known = bits.get(key);
+        bits.set(key, known === undefined || known === wanted ? wanted : 'contradiction');
+      }
+    },
+    other: (text) => {
+      others.push(text);
+    },
+    step: (kind) => {
+      flush();
+      if (kind !== 'effect' || tokens.at(-1) !== 'effect') tokens.push(kind);
+    },
+    tokens: () => {
+      flush();
+      return tokens;
+    },
+  };
+}
+
+interface Register {
+  load: Load;
+  /** Memory holds the value least significant byte first. */
+  readonly hostOrder: boolean;
+  ordered: boolean;
+}
+
+const META_NAMES: Readonly<Record<string, readonly [name: string, bytes: number, host: boolean]>> =
+  {
+    protocol: ['meta protocol', 2, false],
+    nfproto: ['meta nfproto', 1, false],
+    l4proto: ['meta l4proto', 1, false],
+    len: ['meta length', 4, true],
+    pkttype: ['meta pkttype', 1, false],
+    mark: ['meta mark', 4, true],
+    priority: ['meta priority', 4, true],
+    iif: ['meta iif', 4, true],
+    oif: ['meta oif', 4, true],
+    iifname: ['meta iifname', 16, false],
+    oifname: ['meta oifname', 16, false],
+    iifgroup: ['meta iifgroup', 4, true],
+    oifgroup: ['meta oifgroup', 4, true],
+    iiftype: ['meta iiftype', 2, true],
+    oiftype: ['meta oiftype', 2, true],
+  };
+
+const BASES: Readonly<Record<string, string>> = { link: 'll', network: 'nh', transport: 'th' };
+
+/** Memory bytes of registers printed as little-endian 32-bit words. */
+function memory(words: readonly string[]): number[] {
+  return words.flatMap((word) => {
+    const value = Number.parseInt(word, 16) >>> 0;
+    return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+  });
+}
+
+function integer(bytes: readonly number[], little: boolean): bigint {
+  const ordered = little ? [...bytes].reverse() : bytes;
+  return ordered.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
+}
+
+function valueOf(register: Register, words: readonly string[]): bigint {
+  const bytes = memory(words).slice(0, register.load.width / 8);
+  while (bytes.length < register.load.width / 8) bytes.push(0);
+  return integer(bytes, register.hostOrder && !register.ordered);
+}
+
+/** First 32-bit word of a register; 1..4 are the old 128-bit ones. */
+function wordIndex(register: number): number {
+  return register <= 4 ? (register - 1) * 4 : register - 8;
+}
+
+/** One block of a listing: set contents by order of appearance, then instructions. */
+export interface Block {
+  readonly rule: string;
+  readonly family: string;
+  readonly sets: readonly (readonly string[])[];
+  readonly instructions: readonly string[];
+}
+
+export function parseBlocks(text: string): readonly Block[] {
+  return text.split(/^# ?(?=\S)/m).flatMap((part): Block[] => {
+    const lines = part.split('\n');
+    const rule = (lines[0] ?? '').trim();
+    if (rule === '') return [];
+    const sets: string[][] = [];
+    const instructions: string[] = [];
+    let family = '';
+    for (const line of lines.slice(1)) {
+      const plain = line.trim();
+      if (plain.startsWith('[ ')) instructions.push(plain.slice(2, -1).trim());
+      else if (plain.startsWith('element')) {
+        const items = plain.split(/\[end\]/).map((item) => item.replace(/^\s*element/, '').trim());
+        (sets.at(-1) ?? []).push(...items.filter((item) => item !== ''));
+      } else if (/^__(set|map|objmap)%d\s+\S+\s+[0-9a-f]+(\s+size\s+\d+)?$/.test(plain)) {
+        if (!/\s0$/.test(plain)) sets.push([]);
+      } else if (/^(ip|ip6|inet|arp|bridge|netdev)\b/.test(plain))
+        family = plain.split(' ')[0] ?? '';
+    }
+    return [{ rule, family, sets, instructions }];
+  });
+}
+
+function splitParts(registers: readonly Register[], words: readonly string[]): bigint {
+  let at = 0;
+  let value = 0n;
+  for (const register of registers) {
+    const count = Math.ceil(register.load.width / 32);
+    value = (value << BigInt(register.load.width)) | valueOf(register, words.slice(at, at + count));
+    at += count;
+  }
+  return value;
+}
+
+/** `lo-hi:verdict` of every element, in order. */
+function readSet(registers: readonly Register[], items: readonly string[]): readonly string[] {
+  const width = registers.reduce((sum, { load }) => sum + load.width, 0);
+  const top = (1n << BigInt(width)) - 1n;
+  const show = (lo: bigint, hi: bigint, verdict: string): string =>
+    registers.some(({ load }) => INDEX_FIELDS.test(load.base))
+      ? `* ${verdict}`
+      : `${lo.toString(16)}-${hi.toString(16)} ${verdict}`;
+  const catchall = items.find((item) => item.startsWith(':'));
+  const rest = items.filter((item) => item !== catchall);
+  const parsed = rest.map((item) => {
+    const [key = '', data = ''] = item.split(/\s+:\s+/);
+    const [low = '', high] = key.split(/\s+-\s+/);
+    const verdict = data.replace(/\s*\d+$/, '').trim();
+    const lo = splitParts(registers, low.trim().split(/\s+/));
+    const hi = high === undefined ? null : splitParts(registers, high.trim().split(/\s+/));
+    const isEnd = / ?1$/.test(data) && verdict === '';
+    return { lo, hi, verdict: verdict.replace(/^(jump|goto) -> /, '$1 '), isEnd };
+  });
+  const isInterval = parsed.some(({ isEnd }) => isEnd);
+  const sorted = parsed.sort((a, b) => (a.lo < b.lo ? -1 : a.lo > b.lo ? 1 : a.isEnd ? -1 : 1));
+  if (catchall !== undefined) {
+    // The element `*` stands for every key that no other element holds.
+    const verdict = catchall.replace(/^:\s*/, '').replace(/\s*\d+$/, '').trim();
+    const texts = sorted.map((element) => show(element.lo, element.lo, element.verdict));
+    let next = 0n;
+    for (const { lo } of sorted) {
+      if (lo > next) texts.push(show(next, lo - 1n, verdict));
+      next = lo + 1n;
+    }
+    return [...texts, show(next, top, verdict)].sort();
+  }
+  return sorted
+    .flatMap(({ lo, hi, verdict, isEnd }, index): string[] => {
+      if (isEnd) return [];
+      if (hi !== null) return [show(lo, hi, verdict)];
+      if (!isInterval) return [show(lo, lo, verdict)];
+      const next = sorted.slice(index + 1).find((other) => other.lo > lo);
+      return [show(lo, next === undefined ? top : next.lo - 1n, verdict)];
+    })
+    .sort();
+}
+
+export function lookupText(
+  loads: readonly Load[],
+  inverted: boolean,
+  set: string | readonly string[],
+): string {
+  const key = loads.map((load) => describe(load, '')).join('. ');
+  const shown = typeof set === 'string' ? `@${set}` : set.join(', ');
+  return `${inverted ? 'not ' : ''}in ${key} { ${shown} }`;
+}
+
+/** Interprets a listing's instructions symbolically. */
+export function readInstructions(block: Block): readonly string[] {
+  const out = collect();
+  const registers = new Map<number, Register>();
+  let anonymous = 0;
+  const reg = (text: string | undefined): Register | undefined =>
+    registers.get(wordIndex(Number(text)));
+  const loadAll = (from: number): readonly Register[] =>
+    [...registers]
+      .filter(([word]) => word >= from)
+      .sort(([a], [b]) => a - b)
+      .map(([, register]) => register);
+
+  for (const line of block.instructions) {
+    let m: RegExpExecArray | null;
+    if ((m = /^payload load (\d+)b @ (\w+) header \+ (\d+) => reg (\d+)$/.exec(line))) {
+      const width = Number(m[1]) * 8;
+      const base = BASES[m[2] ?? ''] ?? 'unknown';
+      const load = { base, offset: Number(m[3]) * 8, width, ...plain(width) };
+      registers.set(wordIndex(Number(m[4])), { load, hostOrder: false, ordered: false });
+    } else if ((m = /^meta load (\w+) => reg (\d+)$/.exec(line))) {
+      const [base, size, hostOrder] = META_NAMES[m[1] ?? ''] ?? [`meta ${m[1]}`, 4, true];
+      const load = { base, offset: 0, width: size * 8, ...plain(size * 8) };
+      registers.set(wordIndex(Number(m[2])), { load, hostOrder, ordered: false });
+    } else if (
+      (m = /^bitwise reg (\d+) = \( ?reg (\d+) & ([0-9a-fx ]+) ?\) \^ ([0-9a-fx ]+)$/.exec(line))
+    ) {
+      const register = reg(m[2]);
+      if (register === undefined) continue;
+      const mask = valueOf(register, (m[3] ?? '').trim().split(/\s+/));
+      const xor = valueOf(register, (m[4] ?? '').trim().split(/\s+/));
+      const { load } = register;
+      const back = (value: bigint): bigint =>
+        load.shift < 0 ? value << BigInt(-load.shift) : value >> BigInt(load.shift);
+      register.load = {
+        ...load,
+        mask: load.mask & back(mask),
+        xor: (load.xor & back(mask)) ^ back(xor),
+      };
+    } else if ((m = /^bitwise reg (\d+) = \( reg (\d+) (<<|>>) 0x([0-9a-f]+) \)$/.exec(line))) {
+      const register = reg(m[2]);
+      if (register === undefined) continue;
+      const by = Number.parseInt(m[4] ?? '0', 16) * (m[3] === '<<' ? 1 : -1);
+      register.load = { ...register.load, shift: register.load.shift + by };
+    } else if ((m = /^byteorder reg (\d+) = (hton|ntoh)\(reg (\d+), (\d+), (\d+)\)$/.exec(line))) {
+      const register = reg(m[3]);
+      if (register !== undefined) register.ordered = m[2] === 'hton';
+      // Back in host order: constants behind it are little-endian.
+      if (register !== undefined && m[2] === 'ntoh') {
+        registers.set(wordIndex(Number(m[1])), {
+          load: register.load,
+          hostOrder: true,
+          ordered: false,
+        });
+      }
+    } else if ((m = /^cmp (\w+) reg (\d+) (.+)$/.exec(line))) {
+      const register = reg(m[2]);
+      if (register !== undefined) compare(out, register, m[1] ?? '', (m[3] ?? '').split(/\s+/));
+    } else if ((m = /^range (eq|neq) reg (\d+) (.+)$/.exec(line))) {
+      const register = reg(m[2]);
+      if (register === undefined) continue;
+      const words = (m[3] ?? '').split(/\s+/);
+      const half = words.length / 2;
+      const lo = valueOf(register, words.slice(0, half));
+      const hi = valueOf(register, words.slice(half));
+      out.other(describe(normal(register.load), `range-${m[1]}`, lo, hi));
+    } else if ((m = /^lookup reg (\d+) set (\S+)( dreg (\d+))?( 0x1)?/.exec(line))) {
+      const parts = loadAll(wordIndex(Number(m[1])));
+      const name = m[2] ?? '';
+      const isAnonymous = name.startsWith('__');
+      const items = isAnonymous ? readSet(parts, block.sets[anonymous] ?? []) : name;
+      if (isAnonymous) anonymous += 1;
+      const isVerdict = m[4] === '0';
+      const isData = m[4] !== undefined && !isVerdict;
+      const loads = parts.map(({ load }) => normal(load));
+      const shown =
+        isData && typeof items !== 'string' ? items.map((item) => `${item.split(' ')[0]} `) : items;
+      const text = lookupText(loads, / 0x1/.test(line), shown);
+      if (isVerdict) {
+        out.step(`vmap ${text}`);
+      } else out.other(text);
+      registers.clear();
+    } else if ((m = /^immediate reg 0 (.+)$/.exec(line))) {
+      out.step(`verdict ${(m[1] ?? '').replace(/^(jump|goto) -> /, '$1 ').trim()}`);
+    } else if ((m = /^objref sreg (\d+) set (\S+)/.exec(line))) {
+      const parts = loadAll(wordIndex(Number(m[1])));
+      const items = readSet(parts, block.sets[anonymous] ?? []);
+      anonymous += 1;
+      const keys = items.map((item) => `${item.split(' ')[0]} `);
+      out.other(lookupText(parts.map(({ load }) => normal(load)), false, keys));
+      out.step('effect');
+      registers.clear();
+    } else if (/^(counter|objref type 1 name)/.test(line)) {
+      out.step('count');
+    } else if (!/^immediate/.test(line)) {
+      out.step('effect');
+    }
+  }
+  return out.tokens();
+}
+
+function plain(width: number): Pick<Load, 'mask' | 'xor' | 'shift'> {
+  return { mask: (1n << BigInt(width)) - 1n, xor: 0n, shift: 0 };
+}
+
+/** The same load with a shift to the right undone (values have to be shifted as well). */
+export function normal(load: Load): Load {
+  return load.shift < 0 ? { ...load, shift: 0 } : load;
+}
+
+function compare(out: Collector, register: Register, op: string, words: readonly string[]): void {
+  const { load } = register;
+  if (load.base.endsWith('ifname') && words.length < 4) {
+    // A name with a wildcard is compared on its leading bytes only.
+    const bytes = memory(words);
+    while (bytes.at(-1) === 0) bytes.pop();
+    const kept = BigInt((16 - bytes.length) * 8);
+    const mask = (load.mask >> kept) << kept;
+    const value = integer(bytes, false) << kept;
+    if (op === 'eq') out.equal({ ...load, mask }, value);
+    else out.other(describe({ ...load, mask }, op, value));
+    return;
+  }
+  const up = load.shift < 0 ? BigInt(-load.shift) : 0n;
+  const value = valueOf(register, words) << up;
+  const step = 1n << up;
+  const target = normal(load);
+  if (op === 'eq') out.equal(target, value);
+  else if (op === 'lt') out.other(describe(target, 'lte', value - step));
+  else if (op === 'gt') out.other(describe(target, 'gte', value + step));
+  else out.other(describe(target, op, value));
+}
