@@ -84,11 +84,11 @@ function textAt(data: Uint8Array, offset: number): string {
 }
 
 function readSections(file: Uint8Array): readonly ElfSection[] {
-  const view = viewOf(file);
-  const start = u64(view, 40);
-  const count = view.getUint16(60, true);
+  const header = viewOf(file);
+  const count = header.getUint16(60, true);
+  const view = viewOf(bytesAt(file, u64(header, 40), count * SHDR_BYTES));
   const headers = Array.from({ length: count }, (_, index) => {
-    const at = start + index * SHDR_BYTES;
+    const at = index * SHDR_BYTES;
     const type = view.getUint32(at + 4, true);
     const isEmpty = type === SHT.null || type === SHT.nobits;
     return {
@@ -100,7 +100,7 @@ function readSections(file: Uint8Array): readonly ElfSection[] {
       info: view.getUint32(at + 44, true),
     };
   });
-  const names = headers[view.getUint16(62, true)]?.content ?? new Uint8Array();
+  const names = headers[header.getUint16(62, true)]?.content ?? new Uint8Array();
   return headers.map(({ nameAt, type, flags, content, link, info }) => ({
     name: type === SHT.null ? '' : textAt(names, nameAt),
     type,

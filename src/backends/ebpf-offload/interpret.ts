@@ -154,9 +154,14 @@ function execute({ steps, needs, sets, keeps, describe }: Prepared): number {
 
 /** Loads an encoded program; programs with the same `memory` share its maps and data. */
 export function loadProgram(
-  assembly: Pick<Assembly, 'code' | 'relocations'>,
+  { code, relocations }: Pick<Assembly, 'code' | 'relocations'>,
   memory: Memory,
 ): Machine {
+  return loadInsns(disassemble(code, { relocations, lines: [] }), memory);
+}
+
+/** Loads a program that was not assembled, so that jumps may go as far as they like. */
+export function loadInsns(insns: readonly Insn[], memory: Memory): Machine {
   const packetBytes = new Uint8Array(PACKET_BYTES);
   const packet = createRegion('packet', packetBytes, true);
   const written = new Uint8Array(STACK_BYTES);
@@ -175,8 +180,7 @@ export function loadProgram(
     maps,
     context: noContext,
   };
-  const { relocations } = assembly;
-  const prepared = prepare(disassemble(assembly.code, { relocations, lines: [] }), state);
+  const prepared = prepare(insns, state);
   return {
     run: (frame, context = noContext) => {
       if (frame.length > PACKET_BYTES) throw new Error('bug: a packet has at most 65,535 bytes');
