@@ -289,8 +289,10 @@ function protocolOf(frame: Uint8Array, link: Link): number {
 
 function viewIngress(frame: Uint8Array, link: Link): View {
   const protocol = protocolOf(frame, link);
+  const isWhole = frame.length >= ETH_HLEN + VLAN_MIN;
+  const isRebuilt = link.tags > 0 && isWhole && protocol !== link.type;
   return {
-    frame: link.tags === 0 || protocol === link.type ? frame : rebuildTag(frame, protocol),
+    frame: isRebuilt ? rebuildTag(frame, protocol) : frame,
     protocol,
     nfproto: nfprotoOf(protocol),
     network: link.network,
@@ -303,7 +305,7 @@ function viewIngress(frame: Uint8Array, link: Link): View {
 /** Link-layer loads rebuild a stripped tag from metadata (nft_payload_rebuild_vlan_hdr()). */
 function rebuildTag(frame: Uint8Array, protocol: number): Uint8Array {
   const rebuilt = frame.slice();
-  rebuilt.set([protocol >> 8, protocol & 0xff].slice(0, Math.max(0, frame.length - 16)), 16);
+  rebuilt.set([protocol >> 8, protocol & 0xff], ETH_HLEN + 2);
   return rebuilt;
 }
 
