@@ -1,4 +1,4 @@
-import type { Field } from '../ir/fields.ts';
+import { type Field, META } from '../ir/fields.ts';
 import type { ElementSet, Operand } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
@@ -96,6 +96,13 @@ function toRange(operand: Operand, op: string, right: unknown): Range | null {
   }
 }
 
+/** `meta protocol ip` in an ip table, which nft itself leaves out. */
+function isOwnFamily(state: RuleState, { operand, lo, hi, negated }: Range): boolean {
+  const { family } = state.context;
+  if (operand.field !== META.protocol || !isPlain(operand) || lo !== hi || negated) return false;
+  return (family === 'ip' && lo === 0x0800n) || (family === 'ip6' && lo === 0x86ddn);
+}
+
 function lowerComparison(
   state: RuleState,
   operand: Operand,
@@ -109,6 +116,7 @@ function lowerComparison(
     pushUnknown(state, known ? valueReason(right) : operatorReason(op), text);
     return;
   }
+  if (isOwnFamily(state, range)) return;
   pushTest(state, { kind: 'compare', ...range, implicit: false });
   if (!range.negated && range.lo === range.hi && isPlain(range.operand)) {
     learnEquality(state.context, operand.field, range.lo);

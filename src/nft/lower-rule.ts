@@ -1,7 +1,7 @@
 import type { Rule, RuleId } from '../ir/ruleset.ts';
 import { startContext } from './dependencies.ts';
 import { isObject, soleEntry } from './json.ts';
-import type { RuleState } from './lower-expression.ts';
+import { pushUnknown, type RuleState } from './lower-expression.ts';
 import { lowerStatement } from './lower-statement.ts';
 import type { NamedSets } from './named-sets.ts';
 import { renderRule } from './render.ts';
@@ -51,15 +51,32 @@ function isDeeper(value: unknown, levels: number): boolean {
   return false;
 }
 
+/** Whether nft 1.0.6 may have left a protocol test out when it listed this rule. */
+function mayLackProtocol(statements: readonly unknown[]): boolean {
+  const text = JSON.stringify(statements);
+  if (!/"(protocol|base)":"th"/.test(text)) return false;
+  return !/"(l4proto|protocol|nexthdr)"\}/.test(text.replaceAll('"protocol":"', ''));
+}
+
+const LISTING_REASON = {
+  code: 'match/listing',
+  message:
+    'nft leaves `meta l4proto` out when it lists a rule on `th` behind a protocol without a name of its own, so the protocol is not known',
+};
+
 /** Lowers one rule of a listing to the steps the kernel runs, in the kernel's order. */
 export function lowerRule(
   id: RuleId,
   listed: readonly unknown[],
   comment: string | null,
   sets: NamedSets,
+  isLossy: boolean,
 ): Rule {
   const statements = isDeeper(listed, DEEPEST) ? [{ 'too deeply nested': null }] : listed;
   const state: RuleState = { context: startContext(id.family), sets, steps: [] };
+  if (isLossy && mayLackProtocol(statements)) {
+    pushUnknown(state, LISTING_REASON, 'meta l4proto ?');
+  }
   for (const [index, statement] of statements.entries()) {
     lowerStatement(state, statement, index === statements.length - 1);
   }

@@ -51,6 +51,8 @@ interface Draft {
   readonly tables: Map<string, DraftTable>;
   readonly diagnostics: Diagnostic[];
   readonly file: string;
+  /** The text was listed by nft, which leaves some tests out, not written by someone. */
+  isLossy: boolean;
 }
 
 function placeIn(file: string): Place {
@@ -171,6 +173,7 @@ const SILENT: ReadonlySet<string> = new Set([
 ]);
 
 function addObject(draft: Draft, verb: string, key: string, body: unknown): void {
+  if (key === 'metainfo') draft.isLossy = true;
   if (SILENT.has(key)) return;
   if (key === 'table') addTable(draft, body);
   else if (key === 'chain') addChain(draft, body);
@@ -265,7 +268,12 @@ function baseOf(declaration: ChainJson): BaseChain | null {
   };
 }
 
-function finishChain(table: DraftTable, chain: DraftChain, sets: NamedSets): Chain {
+function finishChain(
+  table: DraftTable,
+  chain: DraftChain,
+  sets: NamedSets,
+  isLossy: boolean,
+): Chain {
   const { family, name: tableName } = table.declaration;
   const { name, handle } = chain.declaration;
   return {
@@ -274,14 +282,16 @@ function finishChain(table: DraftTable, chain: DraftChain, sets: NamedSets): Cha
     base: baseOf(chain.declaration),
     rules: chain.rules.map((rule, index) => {
       const id = { family, table: tableName, chain: name, handle: rule.handle ?? null, index };
-      return lowerRule(id, rule.expr, rule.comment ?? null, sets);
+      return lowerRule(id, rule.expr, rule.comment ?? null, sets, isLossy);
     }),
   };
 }
 
-function finishTable(table: DraftTable): Table {
+function finishTable(table: DraftTable, isLossy: boolean): Table {
   const sets = openNamedSets([...table.sets.values()].map(declareSet), dynamicSets(table));
-  const chains = [...table.chains.values()].map((chain) => finishChain(table, chain, sets));
+  const chains = [...table.chains.values()].map((chain) =>
+    finishChain(table, chain, sets, isLossy),
+  );
   const { family, name, handle, flags } = table.declaration;
   return {
     family,
@@ -300,25 +310,41 @@ function finishTable(table: DraftTable): Table {
 
 const HELP = 'a ruleset is what `nft -j list ruleset` prints: {"nftables": [...]}';
 
+/** What is known about the JSON besides its text. */
+export interface JsonOptions {
+  /** Nothing is missing, although nft may have listed it. */
+  readonly isComplete: boolean;
+}
+
 /** Reads parsed libnftables JSON, a listing or commands that build a ruleset. */
-export function readJsonValue(value: unknown, file: string): Result<Ruleset> {
+export function readJsonValue(
+  value: unknown,
+  file: string,
+  options: JsonOptions = { isComplete: false },
+): Result<Ruleset> {
   const place = placeIn(file);
   const list = isObject(value) ? member(value, 'nftables') : undefined;
   if (!Array.isArray(list)) {
     const message = 'this JSON is not an nftables ruleset: it has no array "nftables"';
     return fail(errorAt('read/json-kind', message, { place, help: HELP }));
   }
-  const draft: Draft = { tables: new Map(), diagnostics: [], file };
+  const draft: Draft = { tables: new Map(), diagnostics: [], file, isLossy: false };
   for (const item of list) readCommand(draft, item);
   const errors = draft.diagnostics.filter(({ severity }) => severity === 'error');
   if (errors.length > 0) return fail(...errors.slice(0, MOST_ERRORS));
-  return succeed({ tables: [...draft.tables.values()].map(finishTable) }, draft.diagnostics);
+  const isLossy = draft.isLossy && !options.isComplete;
+  const tables = [...draft.tables.values()].map((table) => finishTable(table, isLossy));
+  return succeed({ tables }, draft.diagnostics);
 }
 
 const MOST_ERRORS = 10;
 
 /** Reads libnftables JSON text; `file` is only for diagnostics. */
-export function readJsonText(text: string, file: string): Result<Ruleset> {
+export function readJsonText(
+  text: string,
+  file: string,
+  options: JsonOptions = { isComplete: false },
+): Result<Ruleset> {
   const parsed = parseJson(text, file);
-  return parsed.ok ? readJsonValue(parsed.value, file) : parsed;
+  return parsed.ok ? readJsonValue(parsed.value, file, options) : parsed;
 }

@@ -1,0 +1,144 @@
+import type { Ruleset } from '../ir/ruleset.ts';
+import { type Diagnostic, errorAt, fail, type Result } from '../support/diagnostics.ts';
+import { missingDevices, scanDevices } from './devices.ts';
+import {
+  addDevices,
+  diedBySignal,
+  type Finished,
+  nftCrashed,
+  nftMissing,
+  runProgram,
+} from './read-process.ts';
+import { readJsonText } from './ruleset-json.ts';
+
+/** nft text, where its relative includes are looked up, and what messages call it. */
+export interface NftText {
+  readonly text: string;
+  readonly directory: string;
+  readonly file: string;
+}
+
+/** Turns nft text into a ruleset; the seam for a reader that needs no nft. */
+export type TextReader = (source: NftText) => Promise<Result<Ruleset>>;
+
+// Exit codes of the script below; nft itself uses 1.
+const NO_NFT = 91;
+const NOT_LOADED = 92;
+const NOT_LISTED = 93;
+const CHAINS_MARK = '\n%chains%\n';
+
+/**
+ * Runs in the private namespace: devices that the text names, the load, both listings. The kinds of
+ * device are tried in turn because not every kernel has every one.
+ */
+const SCRIPT = `
+command -v nft >/dev/null || exit ${NO_NFT}
+directory=$1; shift
+for name in "$@"; do
+  for kind in dummy ifb bridge; do
+    ip link add "$name" type $kind 2>/dev/null && break
+  done
+done
+nft -I "$directory" -f - || exit ${NOT_LOADED}
+nft -j list ruleset || exit ${NOT_LISTED}
+printf '${CHAINS_MARK.replaceAll('\n', '\\n').replaceAll('%', '%%')}'
+nft list chains
+`;
+
+const MOST_ATTEMPTS = 8;
+
+async function load(source: NftText, text: string, devices: readonly string[]): Promise<Finished> {
+  // Root does without a user namespace: only there nft may enlarge its socket buffers.
+  const flags = process.geteuid?.() === 0 ? '-n' : '-rn';
+  const args = [flags, '--', 'sh', '-c', SCRIPT, 'sh', source.directory, ...devices];
+  return runProgram('unshare', args, { input: text, cwd: source.directory });
+}
+
+function syntaxDiagnostics(source: NftText, stderr: string): readonly Diagnostic[] {
+  const found: Diagnostic[] = [];
+  for (const match of stderr.matchAll(/^(.+?):(\d+):(\d+)-\d+: Error: (.*)$/gm)) {
+    const named = match[1] ?? '';
+    const file = /^(\/dev\/stdin|<stdin>|-)$/.test(named) ? source.file : named;
+    const place = {
+      kind: 'file',
+      file,
+      line: Number(match[2]),
+      column: Number(match[3]),
+    } as const;
+    found.push(errorAt('read/nft', match[4] ?? '', { place }));
+  }
+  if (found.length > 0) return found.slice(0, 10);
+  const first = stderr.trim().split('\n')[0] ?? 'no message';
+  const place = { kind: 'file', file: source.file, line: null, column: null } as const;
+  return [errorAt('read/nft', `nft does not load the file: ${first.slice(0, 300)}`, { place })];
+}
+
+function failure(source: NftText, run: Finished): readonly Diagnostic[] {
+  if (!run.started || /unshare: .*(not permitted|failed)/.test(run.stderr)) {
+    const detail = run.started ? (run.stderr.trim().split('\n')[0] ?? '') : 'unshare is missing';
+    return [
+      errorAt('read/namespace', `nft text is read in a private network namespace: ${detail}`, {
+        help: 'run as root or allow user namespaces, or give the ruleset as JSON (nft -j list ruleset)',
+      }),
+    ];
+  }
+  if (run.status === NO_NFT) return [nftMissing()];
+  if (run.status === NOT_LISTED) return [nftCrashed('listed the file it had loaded', run.stderr)];
+  if (diedBySignal(run.status) || /Aborted|core dumped|Assertion/.test(run.stderr)) {
+    return [nftCrashed('loaded the file', run.stderr)];
+  }
+  if (/Message too long/.test(run.stderr)) {
+    return [
+      errorAt('read/nft-too-long', 'the file is too long for nft without root (Message too long)', {
+        help: 'run as root, or give the ruleset as JSON (nft -j list ruleset)',
+      }),
+    ];
+  }
+  return syntaxDiagnostics(source, run.stderr);
+}
+
+const PORT_TEST = String.raw`th\s+(?:sport|dport)\s+(?:[!=<>]=?\s*)?(?:\{[^}]*\}|[^\s;{}]+)`;
+const PROTOCOL_BEFORE_PORTS = new RegExp(
+  String.raw`\bmeta\s+l4proto\s+(?:==\s*)?([\w-]+)((?:[ \t]+${PORT_TEST})+)`,
+  'g',
+);
+
+/**
+ * `meta l4proto 8 th dport 80` with the protocol behind the ports. Both mean the same, but nft 1.0.6
+ * leaves the protocol out when it lists the first, or even crashes.
+ */
+export function moveProtocols(text: string): string {
+  return text.replace(PROTOCOL_BEFORE_PORTS, '$2 meta l4proto $1');
+}
+
+/** Whether nft may list rules of the text without the protocol they test. */
+function mayLoseProtocols(text: string): boolean {
+  return /\b(l4proto|protocol|nexthdr)\s+[^\n;]*[\s@]th[\s,]/.test(
+    text.replace(/\bl4proto\s+\{/g, ''),
+  );
+}
+
+async function loadWithDevices(source: NftText, text: string): Promise<Finished> {
+  const devices = new Set(scanDevices(text));
+  for (let attempt = 1; ; attempt += 1) {
+    const run = await load(source, text, [...devices]);
+    if (run.status !== NOT_LOADED || attempt === MOST_ATTEMPTS) return run;
+    const before = devices.size;
+    for (const name of missingDevices(run.stderr, text)) devices.add(name);
+    if (devices.size === before) return run;
+  }
+}
+
+/** Reads nft text with the installed nft, in a network namespace that ends with it. */
+export const readTextWithNft: TextReader = async (source) => {
+  const text = moveProtocols(source.text);
+  let run = await loadWithDevices(source, text);
+  // Columns of messages must be those of the file.
+  if (run.status === NOT_LOADED && text !== source.text) {
+    run = await loadWithDevices(source, source.text);
+  }
+  if (run.status !== 0) return fail(...failure(source, run));
+  const [json = '', chains = ''] = run.stdout.split(CHAINS_MARK);
+  const result = readJsonText(json, source.file, { isComplete: !mayLoseProtocols(text) });
+  return result.ok ? { ...result, value: addDevices(result.value, chains) } : result;
+};
