@@ -1,4 +1,4 @@
-import { type Field, META } from '../ir/fields.ts';
+import { type Field, findField, META } from '../ir/fields.ts';
 import type { ElementSet, Operand } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
@@ -6,7 +6,14 @@ import { parseConstant, parseInterval, parseWildcard, prefixMask } from './const
 import { learnEquality } from './dependencies.ts';
 import { readElements, type SetContent } from './elements.ts';
 import { type Json, member, numberMember, textMember } from './json.ts';
-import { isPlain, lowerKey, pushTest, pushUnknown, type RuleState } from './lower-expression.ts';
+import {
+  isPlain,
+  lowerKey,
+  plainOperand,
+  pushTest,
+  pushUnknown,
+  type RuleState,
+} from './lower-expression.ts';
 import { isFlagField } from './symbols.ts';
 
 function valueReason(value: unknown): Reason {
@@ -96,6 +103,27 @@ function toRange(operand: Operand, op: string, right: unknown): Range | null {
   }
 }
 
+const SOURCE_PORT = findField('th', 'sport');
+const DESTINATION_PORT = findField('th', 'dport');
+
+/** `@th,0,32`, which is how nft lists `th sport A th dport B` after it has merged them. */
+function isMergedPorts({ operand, lo, hi, negated }: Range): boolean {
+  const { base, offset, width } = operand.field;
+  return base === 'th' && offset === 0 && width === 32 && isPlain(operand) && lo === hi && !negated;
+}
+
+function pushPort(state: RuleState, range: Range, field: Field | null, value: bigint): void {
+  if (field === null) throw new Error('bug: no field th sport or th dport');
+  pushTest(state, {
+    kind: 'compare',
+    operand: plainOperand(field),
+    lo: value,
+    hi: value,
+    negated: range.negated,
+    implicit: false,
+  });
+}
+
 /** `meta protocol ip` in an ip table, which nft itself leaves out. */
 function isOwnFamily(state: RuleState, { operand, lo, hi, negated }: Range): boolean {
   const { family } = state.context;
@@ -117,6 +145,11 @@ function lowerComparison(
     return;
   }
   if (isOwnFamily(state, range)) return;
+  if (isMergedPorts(range)) {
+    pushPort(state, range, SOURCE_PORT, range.lo >> 16n);
+    pushPort(state, range, DESTINATION_PORT, range.lo & 0xffffn);
+    return;
+  }
   pushTest(state, { kind: 'compare', ...range, implicit: false });
   if (!range.negated && range.lo === range.hi && isPlain(range.operand)) {
     learnEquality(state.context, operand.field, range.lo);

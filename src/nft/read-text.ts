@@ -54,8 +54,12 @@ async function load(source: NftText, text: string, devices: readonly string[]): 
   return runProgram('unshare', args, { input: text, cwd: source.directory });
 }
 
+const KERNEL_HELP =
+  'the kernel of this machine refuses it (an option it was built without, or a part that is missing); JSON (nft -j list ruleset) from a machine that runs the ruleset needs no kernel';
+
 function syntaxDiagnostics(source: NftText, stderr: string): readonly Diagnostic[] {
   const found: Diagnostic[] = [];
+  const seen = new Set<string>();
   for (const match of stderr.matchAll(/^(.+?):(\d+):(\d+)-\d+: Error: (.*)$/gm)) {
     const named = match[1] ?? '';
     const file = /^(\/dev\/stdin|<stdin>|-)$/.test(named) ? source.file : named;
@@ -65,7 +69,13 @@ function syntaxDiagnostics(source: NftText, stderr: string): readonly Diagnostic
       line: Number(match[2]),
       column: Number(match[3]),
     } as const;
-    found.push(errorAt('read/nft', match[4] ?? '', { place }));
+    const message = match[4] ?? '';
+    const help = /Operation not supported|No such file/.test(message) ? { help: KERNEL_HELP } : {};
+    const at = `${file}:${place.line}:${place.column}`;
+    // What depends on a refused object is refused as well, at the same place.
+    if (seen.has(at)) continue;
+    seen.add(at);
+    found.push(errorAt('read/nft', message, { place, ...help }));
   }
   if (found.length > 0) return found.slice(0, 10);
   const first = stderr.trim().split('\n')[0] ?? 'no message';
@@ -111,6 +121,14 @@ export function moveProtocols(text: string): string {
   return text.replace(PROTOCOL_BEFORE_PORTS, '$2 meta l4proto $1');
 }
 
+/** `delete table T` and `flush table T` with the table made first, as it is not in the namespace. */
+export function prepareTables(text: string): string {
+  return text.replace(
+    /^([ \t]*)((?:delete|flush)[ \t]+table[ \t]+((?:\w+[ \t]+)?[\w.-]+))/gm,
+    '$1add table $3; $2',
+  );
+}
+
 /** Whether nft may list rules of the text without the protocol they test. */
 function mayLoseProtocols(text: string): boolean {
   return /\b(l4proto|protocol|nexthdr)\s+[^\n;]*[\s@]th[\s,]/.test(
@@ -131,11 +149,12 @@ async function loadWithDevices(source: NftText, text: string): Promise<Finished>
 
 /** Reads nft text with the installed nft, in a network namespace that ends with it. */
 export const readTextWithNft: TextReader = async (source) => {
-  const text = moveProtocols(source.text);
+  const prepared = prepareTables(source.text);
+  const text = moveProtocols(prepared);
   let run = await loadWithDevices(source, text);
   // Columns of messages must be those of the file.
-  if (run.status === NOT_LOADED && text !== source.text) {
-    run = await loadWithDevices(source, source.text);
+  if (run.status === NOT_LOADED && text !== prepared) {
+    run = await loadWithDevices(source, prepared);
   }
   if (run.status !== 0) return fail(...failure(source, run));
   const [json = '', chains = ''] = run.stdout.split(CHAINS_MARK);
