@@ -96,7 +96,8 @@ async function shippedNames(): Promise<readonly string[]> {
     .sort();
 }
 
-async function readProfileFile(path: string, shownAs: string): Promise<Result<Profile>> {
+/** Reads and checks one file; `shownAs` is what diagnostics call it. */
+export async function readProfileFile(path: string, shownAs: string): Promise<Result<Profile>> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');

@@ -1,0 +1,143 @@
+import type { Command } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import type { Artifact } from '../backends/backend.ts';
+import { errorAt, fail } from '../support/diagnostics.ts';
+import type { CompileRequest, StageName, TargetName } from './core.ts';
+import { compileRuleset, emitStage, FORMATS, STAGES, TARGETS } from './core.ts';
+import { unwrapResult } from './exit.ts';
+import type { CommonOptions } from './options.ts';
+import { addCommonOptions, loadProfiles, readSituation, refuseUsage } from './options.ts';
+import { writeFiles } from './output.ts';
+
+interface CompileOptions extends CommonOptions {
+  readonly target: TargetName;
+  readonly format?: string;
+  readonly output?: string;
+  readonly emit?: StageName;
+  readonly returnDrop: number;
+  readonly returnContinue: number;
+}
+
+/** A cBPF return value is u32: BPF_RET, include/uapi/linux/filter.h. */
+const MOST_RETURN = 0xffff_ffff;
+
+function parseReturn(text: string): number {
+  const value = /^(\d+|0x[0-9a-fA-F]+)$/.test(text) ? Number(text) : Number.NaN;
+  if (value <= MOST_RETURN) return value;
+  throw new InvalidArgumentError('A number from 0 to 0xffffffff.');
+}
+
+/** Checks what commander cannot: options that belong to one target. */
+function checkUsage(command: Command, options: CompileOptions): string {
+  const { target } = options;
+  const known = FORMATS[target];
+  const format = options.format ?? known[0] ?? '';
+  if (!known.includes(format)) {
+    refuseUsage(
+      command,
+      `--target ${target} has no format '${format}'; it has ${known.join(', ')}`,
+    );
+  }
+  if (options.profile.length > 1) {
+    refuseUsage(command, 'compile makes one artifact: give one --profile');
+  }
+  for (const name of ['returnDrop', 'returnContinue'] as const) {
+    if (target === 'cbpf' || command.getOptionValueSource(name) === 'default') continue;
+    refuseUsage(command, '--return-drop and --return-continue belong to --target cbpf');
+  }
+  if (options.emit !== undefined && options.output !== undefined) {
+    refuseUsage(command, '--emit prints to standard output: leave -o out');
+  }
+  return format;
+}
+
+/** Bytes to a pipe or file as they are; never to a terminal. */
+function printArtifact(command: Command, artifact: Artifact): void {
+  const [main, ...others] = artifact.files;
+  if (main === undefined) throw new Error('bug: an artifact without a file');
+  if (others.length > 0) {
+    const parts = others.map(({ suffix }) => `FILE${suffix}`).join(', ');
+    unwrapResult(
+      fail(
+        errorAt('compile/needs-file', `this artifact is more than one file (${parts})`, {
+          help: 'add -o FILE',
+        }),
+      ),
+    );
+    return;
+  }
+  if (process.stdout.isTTY && main.content.includes(0)) {
+    refuseUsage(command, 'binary output does not go to a terminal: add -o FILE');
+  }
+  process.stdout.write(main.content);
+}
+
+async function writeArtifact(output: string, artifact: Artifact, json: boolean): Promise<void> {
+  const files = artifact.files.map(({ suffix, content }) => ({ path: output + suffix, content }));
+  try {
+    await writeFiles(files);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    const help = 'nothing was replaced; check the directory and its permissions';
+    unwrapResult(fail(errorAt('compile/unwritable', `cannot write: ${why}`, { help })));
+    return;
+  }
+  if (!json) return;
+  const written = files.map(({ path, content }) => ({ path, bytes: content.length }));
+  const summary = { format: 'nft-offload/compile@1', files: written, usage: artifact.usage };
+  console.log(JSON.stringify(summary, null, 2));
+}
+
+async function runCompile(
+  path: string | undefined,
+  options: CompileOptions,
+  command: Command,
+): Promise<void> {
+  const format = checkUsage(command, options);
+  const situation = unwrapResult(await readSituation(command, path, options));
+  if (situation === null) return;
+  const profiles = unwrapResult(await loadProfiles(options.profile));
+  if (profiles === null) return;
+  const request: CompileRequest = {
+    ...situation,
+    target: options.target,
+    format,
+    profile: options.target === 'ebpf' || options.profile.length > 0 ? (profiles[0] ?? null) : null,
+    returns: { drop: options.returnDrop, continue: options.returnContinue },
+  };
+  if (options.emit !== undefined) {
+    const text = unwrapResult(emitStage(request, options.emit));
+    if (text !== null) process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+    return;
+  }
+  const artifact = unwrapResult(compileRuleset(request));
+  if (artifact === null) return;
+  if (options.output === undefined) printArtifact(command, artifact);
+  else await writeArtifact(options.output, artifact, options.json === true);
+}
+
+/** `compile`: one target's artifact, or one stage on the way to it. */
+export function addCompileCommand(program: Command): void {
+  const formats = Object.entries(FORMATS).map(
+    ([target, names]) => `${target}: ${names.join(', ')}`,
+  );
+  addCommonOptions(program.command('compile'))
+    .description('compile what can be decided early to BPF or a TCAM table')
+    .addOption(
+      new Option('--target <TARGET>', 'what to compile for').choices(TARGETS).makeOptionMandatory(),
+    )
+    .option('--format <FORMAT>', `output format (${formats.join('; ')})`)
+    .option('-o, --output <FILE>', 'where to write; replaced only when all of it is good')
+    .addOption(new Option('--emit <STAGE>', 'print this stage instead').choices(STAGES))
+    .addOption(
+      new Option('--return-drop <N>', 'cbpf: return value for drop')
+        .argParser(parseReturn)
+        .default(0),
+    )
+    .addOption(
+      new Option('--return-continue <N>', 'cbpf: return value for continue')
+        .argParser(parseReturn)
+        .default(MOST_RETURN, '0xffffffff'),
+    )
+    .action(runCompile);
+}

@@ -1,0 +1,139 @@
+import type { Command } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import type { Facts } from '../ir/facts.ts';
+import type { Ruleset } from '../ir/ruleset.ts';
+import { loadProfile } from '../profile/load.ts';
+import type { Profile } from '../profile/schema.ts';
+import type { Result } from '../support/diagnostics.ts';
+import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
+import { CONCESSIONS, readRuleset } from './core.ts';
+import { FACT_FORMS, parseFacts } from './facts.ts';
+
+/** Options of every command that looks at a ruleset, as commander hands them over. */
+export interface CommonOptions {
+  readonly dev?: string;
+  readonly profile: readonly string[];
+  readonly fact: readonly string[];
+  readonly concede: readonly string[];
+  readonly json?: boolean;
+}
+
+/** IFNAMSIZ, include/uapi/linux/if.h, less the closing zero. */
+const LONGEST_DEVICE = 15;
+
+function parseDevice(text: string): string {
+  if (text === '' || text.length > LONGEST_DEVICE || /[\s/]/.test(text)) {
+    throw new InvalidArgumentError(
+      `A device name has 1 to ${LONGEST_DEVICE} letters, no blank, no /.`,
+    );
+  }
+  return text;
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return before.includes(value) ? before : [...before, value];
+}
+
+function collectConcession(value: string, before: readonly string[]): readonly string[] {
+  if (Object.hasOwn(CONCESSIONS, value)) return collect(value, before);
+  throw new InvalidArgumentError(`Known are ${Object.keys(CONCESSIONS).join(', ')}.`);
+}
+
+/** Adds RULESET and the common options to a command. */
+export function addCommonOptions(command: Command): Command {
+  const concessions = Object.entries(CONCESSIONS).map(([name, what]) => `${name} (${what})`);
+  return command
+    .argument(
+      '[RULESET]',
+      '.nft file, JSON of `nft -j list ruleset`, or - ; without it the live one',
+    )
+    .addOption(new Option('--dev <IF>', 'the device frames arrive on').argParser(parseDevice))
+    .addOption(
+      new Option('--profile <NAME|FILE>', 'what the hardware can do; repeatable, nearest first')
+        .argParser(collect)
+        .default([], 'xdp-native'),
+    )
+    .addOption(
+      new Option('--fact <NAME=VALUE>', `true of the machine: ${FACT_FORMS.join(', ')}`)
+        .argParser(collect)
+        .default([], 'none'),
+    )
+    .addOption(
+      new Option('--concede <NAME>', `give up: ${concessions.join(', ')}`)
+        .argParser(collectConcession)
+        .default([], 'none'),
+    )
+    .option('--json', 'machine-readable output');
+}
+
+/** Ends the program with exit code 2 and that message. */
+export function refuseUsage(command: Command, message: string): never {
+  return command.error(`error: ${message}`, { exitCode: 2, code: 'nft-offload.usage' });
+}
+
+/** Devices the ruleset's ingress chains are bound to. */
+function ingressDevices(ruleset: Ruleset): readonly string[] {
+  const names = new Set<string>();
+  for (const { base } of ruleset.tables.flatMap(({ chains }) => chains)) {
+    if (base?.hook !== 'ingress') continue;
+    for (const name of base.devices ?? []) names.add(name);
+  }
+  return [...names];
+}
+
+function chooseDevice(command: Command, options: CommonOptions, ruleset: Ruleset): string {
+  if (options.dev !== undefined) return options.dev;
+  const found = ingressDevices(ruleset);
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return only;
+  const why =
+    found.length === 0 ? 'the ruleset names none' : `the ruleset names ${found.join(', ')}`;
+  return refuseUsage(command, `which device do the frames arrive on? Give --dev IF (${why}).`);
+}
+
+function checkFacts(command: Command, device: string, given: readonly string[]): Facts {
+  const facts = parseFacts(device, given);
+  if (facts.ok) return facts.value;
+  const [first] = facts.diagnostics;
+  const text = first === undefined ? 'bad --fact' : formatDiagnostic(first);
+  return refuseUsage(command, text.replace(/^error\S* /, ''));
+}
+
+/** The profiles of `--profile`; without any, `xdp-native`. */
+export async function loadProfiles(names: readonly string[]): Promise<Result<readonly Profile[]>> {
+  const profiles: Profile[] = [];
+  for (const name of names.length === 0 ? ['xdp-native'] : names) {
+    const loaded = await loadProfile(name);
+    if (!loaded.ok) return loaded;
+    profiles.push(loaded.value);
+  }
+  return succeed(profiles);
+}
+
+/** Reads the ruleset and what is known about the machine. */
+export async function readSituation(
+  command: Command,
+  path: string | undefined,
+  options: CommonOptions,
+): Promise<
+  Result<{
+    readonly ruleset: Ruleset;
+    readonly facts: Facts;
+    readonly concessions: readonly string[];
+  }>
+> {
+  // Wrong usage is said before anything is read.
+  checkFacts(command, options.dev ?? '', options.fact);
+  const source =
+    path === undefined
+      ? { kind: 'live' as const }
+      : path === '-'
+        ? { kind: 'stdin' as const }
+        : { kind: 'file' as const, path };
+  const read = await readRuleset(source);
+  if (!read.ok) return read;
+  const device = chooseDevice(command, options, read.value);
+  const facts = checkFacts(command, device, options.fact);
+  const concessions = options.concede;
+  return succeed({ ruleset: read.value, facts, concessions }, read.diagnostics);
+}

@@ -1,0 +1,28 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { z } from 'zod';
+import { addCompileCommand } from './compile.ts';
+import { addPlanCommand } from './plan.ts';
+import { addProfilesCommand } from './profiles.ts';
+import { addTraceCommand } from './trace.ts';
+
+function readVersion(): string {
+  const file = join(import.meta.dirname, '..', '..', 'package.json');
+  return z.object({ version: z.string() }).parse(JSON.parse(readFileSync(file, 'utf8'))).version;
+}
+
+/** The whole command line; wrong usage throws a CommanderError instead of ending the process. */
+export function createProgram(): Command {
+  const program = new Command('nft-offload')
+    .description('nftables rulesets on hardware: what can move, why the rest cannot, and moving it')
+    .version(readVersion())
+    .exitOverride()
+    .showHelpAfterError('(--help shows the usage)');
+  // Subcommands inherit the two settings above, so they come last.
+  addPlanCommand(program);
+  addCompileCommand(program);
+  addTraceCommand(program);
+  addProfilesCommand(program);
+  return program;
+}
