@@ -1,0 +1,120 @@
+import { z } from 'zod';
+import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { checkDeviceName } from './device-name.ts';
+import { complaint } from './machine.ts';
+import type { Transport } from './transport.ts';
+
+/** Where a program runs: in the driver, in the stack behind it, in the NIC. */
+export type XdpMode = 'native' | 'generic' | 'offload';
+
+/** What bpftool and ip call the modes. */
+export const ATTACH_TYPE: Readonly<Record<XdpMode, string>> = {
+  native: 'xdpdrv',
+  generic: 'xdpgeneric',
+  offload: 'xdpoffload',
+};
+
+/** A program that is attached to a device. */
+export interface AttachedProgram {
+  readonly mode: XdpMode;
+  readonly id: number;
+  readonly name: string;
+}
+
+/** A device as it is now. */
+export interface DeviceState {
+  readonly name: string;
+  readonly ifindex: number;
+  /** At most one a mode; the kernel never has native and generic ones together. */
+  readonly programs: readonly AttachedProgram[];
+}
+
+/** XDP_ATTACHED_DRV, _SKB and _HW: include/uapi/linux/if_link.h. */
+const MODE_BY_NUMBER = { 1: 'native', 2: 'generic', 3: 'offload' } as const;
+
+const programSchema = z.object({
+  mode: z.union([z.literal(1), z.literal(2), z.literal(3)]),
+  prog: z.object({ id: z.number(), name: z.string().default('') }),
+});
+
+const linkSchema = z
+  .array(
+    z.object({
+      ifname: z.string(),
+      ifindex: z.number(),
+      xdp: z.object({ attached: z.array(programSchema).default([]) }).optional(),
+    }),
+  )
+  .length(1);
+
+/** The device and the programs on it; altered names are refused, since state goes by the real one. */
+export async function inspectDevice(
+  transport: Transport,
+  device: string,
+): Promise<Result<DeviceState>> {
+  const bad = checkDeviceName(device);
+  if (bad !== null) return fail(bad);
+  const result = await transport.run(['ip', '-j', '-d', 'link', 'show', 'dev', device]);
+  if (result.code !== 0) {
+    const help = '`ip link` lists the devices';
+    return fail(errorAt('deploy/no-device', `${device}: ${complaint(result)}`, { help }));
+  }
+  const parsed = linkSchema.safeParse(parseJson(result.stdout));
+  const link = parsed.data?.[0];
+  if (link === undefined) {
+    const message = `\`ip -j link\` says nothing that is understood about ${device}`;
+    return fail(errorAt('deploy/strange-output', message));
+  }
+  if (link.ifname !== device) {
+    const message = `${device} is another name of ${link.ifname}`;
+    return fail(errorAt('deploy/alternative-name', message, { help: `use ${link.ifname}` }));
+  }
+  const programs = (link.xdp?.attached ?? []).map(({ mode, prog }) => ({
+    mode: MODE_BY_NUMBER[mode],
+    id: prog.id,
+    name: prog.name,
+  }));
+  return succeed({ name: device, ifindex: link.ifindex, programs });
+}
+
+/** The value, or null where the text is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** `native program 12 "filter"`. */
+export function formatProgram(program: AttachedProgram): string {
+  return `${program.mode} program ${program.id} "${program.name}"`;
+}
+
+/**
+ * Puts a pinned program on a device. One netlink message (RTM_SETLINK with IFLA_XDP) either way:
+ * with `overwrite` every frame meets the old program or the new one; without, the kernel refuses
+ * when there is a program already (XDP_FLAGS_UPDATE_IF_NOEXIST).
+ */
+export function attachArgv(
+  device: string,
+  mode: XdpMode,
+  pin: string,
+  overwrite: boolean,
+): readonly string[] {
+  const where = ['pinned', pin, 'dev', device];
+  return [
+    'bpftool',
+    '--', // or a device called `-x` would be an option
+    'net',
+    'attach',
+    ATTACH_TYPE[mode],
+    ...where,
+    ...(overwrite ? ['overwrite'] : []),
+  ];
+}
+
+/** Takes whatever program has this mode off a device; none there is no error. */
+export function detachArgv(device: string, mode: XdpMode): readonly string[] {
+  return ['ip', 'link', 'set', 'dev', device, ATTACH_TYPE[mode], 'off'];
+}

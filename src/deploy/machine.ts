@@ -1,0 +1,104 @@
+import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import type { CommandResult, Transport } from './transport.ts';
+
+/** Programs that are started on the machine, with Debian's package for each. */
+const PACKAGE = {
+  ip: 'iproute2',
+  bpftool: 'bpftool',
+  ethtool: 'ethtool',
+  nft: 'nftables',
+} as const;
+
+export type Tool = keyof typeof PACKAGE;
+
+/** What every one of these programs answers without doing anything. */
+const VERSION: Readonly<Record<Tool, readonly string[]>> = {
+  ip: ['ip', '-V'],
+  bpftool: ['bpftool', 'version'],
+  ethtool: ['ethtool', '--version'],
+  nft: ['nft', '--version'],
+};
+
+function missingTool(tool: Tool): Diagnostic {
+  return errorAt('deploy/no-tool', `there is no program \`${tool}\` on this machine`, {
+    help: `install it: apt-get install ${PACKAGE[tool]}`,
+  });
+}
+
+/** Null when all the tools are there and the user is root. */
+export async function checkMachine(
+  transport: Transport,
+  tools: readonly Tool[],
+): Promise<readonly Diagnostic[]> {
+  const user = await transport.run(['id', '-u']);
+  const root =
+    user.stdout.trim() === '0'
+      ? []
+      : [
+          errorAt('deploy/not-root', 'this needs root', {
+            help: 'run it with sudo; loading and reading BPF programs is for root only',
+          }),
+        ];
+  const missing = await Promise.all(
+    tools.map(async (tool) => {
+      const { code } = await transport.run(VERSION[tool]);
+      return code === 127 ? [missingTool(tool)] : [];
+    }),
+  );
+  return [...root, ...missing.flat()];
+}
+
+/** Lines of a loader's output that are kept: the verifier says what it dislikes at the end. */
+const KEPT_LINES = 12;
+
+/** What a program complained about, in one text; of a long complaint the end. */
+export function complaint(result: CommandResult): string {
+  const lines = `${result.stderr}\n${result.stdout}`
+    .split('\n')
+    .filter((line) => line.trim() !== '');
+  const skipped = lines.length > KEPT_LINES ? ['...'] : [];
+  const text = [...skipped, ...lines.slice(-KEPT_LINES)].join('\n');
+  return text === '' ? `exit status ${result.code}` : text;
+}
+
+/** Runs a program that has to succeed; `what` says in the diagnostic what could not be done. */
+export async function runStep(
+  transport: Transport,
+  code: string,
+  what: string,
+  argv: readonly string[],
+  options: { readonly input?: string; readonly help?: string } = {},
+): Promise<Result<string>> {
+  const { input, help } = options;
+  const result = await transport.run(argv, input === undefined ? {} : { input });
+  if (result.code === 0) return succeed(result.stdout);
+  const message = `cannot ${what}: ${complaint(result)}`;
+  return fail(errorAt(code, message, help === undefined ? {} : { help }));
+}
+
+/** A diagnostic that stops nothing. */
+export function warning(code: string, message: string, help: string | null = null): Diagnostic {
+  return { code, severity: 'warning', message, help, place: null };
+}
+
+/** An id that changes with every boot; state of another boot describes nothing that still is. */
+export async function readBootId(transport: Transport): Promise<string> {
+  const { stdout } = await transport.run(['cat', '/proc/sys/kernel/random/boot_id']);
+  return stdout.trim();
+}
+
+/** Makes sure that a BPF file system is mounted at `path`. */
+export async function mountBpffs(transport: Transport, path: string): Promise<Result<null>> {
+  const type = await transport.run(['stat', '-f', '-c', '%T', path]);
+  if (type.code === 0 && type.stdout.trim() === 'bpf_fs') return succeed(null);
+  const made = await runStep(transport, 'deploy/no-bpffs', `make ${path}`, ['mkdir', '-p', path]);
+  if (!made.ok) return made;
+  const mounted = await runStep(
+    transport,
+    'deploy/no-bpffs',
+    `mount a BPF file system on ${path}`,
+    ['mount', '-t', 'bpf', 'bpf', path],
+    { help: 'the kernel needs CONFIG_BPF_SYSCALL, and the user CAP_SYS_ADMIN' },
+  );
+  return mounted.ok ? succeed(null) : mounted;
+}

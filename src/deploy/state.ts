@@ -1,0 +1,97 @@
+import { z } from 'zod';
+import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { parseJson } from './attachment.ts';
+import { type DeployPaths, stateFile } from './paths.ts';
+import type { Transport } from './transport.ts';
+
+/** 64-bit counts do not fit JSON numbers. */
+const decimal = z
+  .string()
+  .regex(/^[0-9]{1,30}$/)
+  .transform((text) => BigInt(text));
+
+const whole = z.number().int().nonnegative();
+
+const ownerSchema = z.object({
+  family: z.enum(['ip', 'ip6', 'inet', 'arp', 'bridge', 'netdev']),
+  table: z.string(),
+  name: z.string().nullable(),
+  chain: z.string().nullable(),
+  handle: whole.nullable(),
+  index: whole.nullable(),
+});
+
+const stateSchema = z.object({
+  format: z.literal('nft-offload/state@1'),
+  device: z.string(),
+  ifindex: whole,
+  /** See `readBootId`. */
+  bootId: z.string(),
+  mode: z.enum(['native', 'generic', 'offload']),
+  /** Its directory below the device's pin directory. */
+  generation: whole,
+  programId: whole,
+  rulesetChecksum: z.string(),
+  layout: z
+    .object({
+      map: z.string(),
+      perCpu: z.boolean(),
+      slotsPerEntry: z.number().int().positive(),
+      slots: whole,
+    })
+    .nullable(),
+  /** Slot `i` of the counters counts for owner `i`. */
+  owners: z.array(ownerSchema),
+  /** What earlier programs counted. */
+  carried: z.array(
+    z.object({ owner: ownerSchema, count: z.object({ packets: decimal, bytes: decimal }) }),
+  ),
+});
+
+/** What was deployed to a device; describes this boot only. */
+export type DeployState = z.output<typeof stateSchema>;
+
+/** Null when nothing was deployed to the device. */
+export async function readState(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+): Promise<Result<DeployState | null>> {
+  const file = stateFile(paths, device);
+  const content = await transport.readFile(file);
+  if (content === null) return succeed(null);
+  const parsed = stateSchema.safeParse(parseJson(new TextDecoder().decode(content)));
+  if (parsed.success && parsed.data.device === device) return succeed(parsed.data);
+  const [issue] = parsed.error?.issues ?? [];
+  const why =
+    issue === undefined
+      ? 'it is about another device'
+      : `${issue.path.join('.')}: ${issue.message}`;
+  return fail(
+    errorAt('deploy/bad-state', `what was deployed to ${device} cannot be read back: ${why}`, {
+      help: 'undeploy with --force removes what is left and starts afresh; carried counters are lost',
+      place: { kind: 'file', file, line: null, column: null },
+    }),
+  );
+}
+
+export async function writeState(
+  transport: Transport,
+  paths: DeployPaths,
+  state: DeployState,
+): Promise<void> {
+  const text = JSON.stringify(
+    state,
+    (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value),
+    2,
+  );
+  await transport.writeFile(stateFile(paths, state.device), new TextEncoder().encode(`${text}\n`));
+}
+
+export async function removeState(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+): Promise<void> {
+  await transport.remove(stateFile(paths, device));
+}

@@ -1,0 +1,104 @@
+import { type Diagnostic, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type AttachedProgram, type DeviceState, inspectDevice } from './attachment.ts';
+import { listGenerations, readPinnedProgram } from './load.ts';
+import { readBootId, warning } from './machine.ts';
+import { type CounterOwner, NOTHING, type OwnerCount } from './owner-counts.ts';
+import { type DeployPaths, generationPaths, mapPin } from './paths.ts';
+import { readCounters, readSettledCounters } from './read-counters.ts';
+import { type DeployState, readState } from './state.ts';
+import type { Transport } from './transport.ts';
+
+/** A device, what was deployed to it, and whose the programs on it are. */
+export interface Survey {
+  readonly device: DeviceState;
+  /** Null when nothing was deployed since the machine started. */
+  readonly state: DeployState | null;
+  /** State that describes an earlier boot: its pins and counters are gone. */
+  readonly outdated: DeployState | null;
+  /** The program that is attached, recorded and pinned as ours. */
+  readonly ours: AttachedProgram | null;
+  readonly foreign: readonly AttachedProgram[];
+  /** Numbers of the generations that are pinned. */
+  readonly generations: readonly number[];
+  readonly bootId: string;
+}
+
+/** With `force`, state that cannot be read counts as none, and what is pinned is ours all the same. */
+export interface SurveyOptions {
+  readonly force: boolean;
+  /** The device may be gone (it then has no programs). */
+  readonly missingDevice: boolean;
+}
+
+async function findOurs(
+  transport: Transport,
+  paths: DeployPaths,
+  device: DeviceState,
+  state: DeployState | null,
+  pinned: readonly number[],
+): Promise<AttachedProgram | null> {
+  // Without state (only asked for when forced) any pinned generation will do.
+  const generations = state === null ? pinned : [state.generation];
+  for (const generation of generations) {
+    const pin = generationPaths(paths, device.name, generation).program;
+    const program = await readPinnedProgram(transport, pin);
+    const attached = device.programs.find(({ id }) => id === program?.id);
+    if (attached === undefined) continue;
+    if (state === null || (state.programId === attached.id && state.mode === attached.mode)) {
+      return attached;
+    }
+  }
+  return null;
+}
+
+/** Looks at everything and changes nothing. */
+export async function surveyDevice(
+  transport: Transport,
+  paths: DeployPaths,
+  name: string,
+  options: SurveyOptions,
+): Promise<Result<Survey>> {
+  const notices: Diagnostic[] = [];
+  const inspected = await inspectDevice(transport, name);
+  const gone =
+    !inspected.ok && inspected.diagnostics.every(({ code }) => code === 'deploy/no-device');
+  if (!inspected.ok && !(gone && options.missingDevice)) return inspected;
+  const device = inspected.ok ? inspected.value : { name, ifindex: 0, programs: [] };
+  const read = await readState(transport, paths, name);
+  if (!read.ok) {
+    if (!options.force) return read;
+    notices.push(...read.diagnostics.map(({ code, message }) => warning(code, message)));
+  }
+  const bootId = await readBootId(transport);
+  const recorded = read.ok ? read.value : null;
+  const outdated = recorded !== null && recorded.bootId !== bootId ? recorded : null;
+  const state = outdated === null ? recorded : null;
+  const generations = await listGenerations(transport, paths, name);
+  if (gone && recorded === null && read.ok && generations.length === 0) {
+    return inspected.ok ? fail() : inspected;
+  }
+  if (gone)
+    notices.push(warning('deploy/device-gone', `the device ${name} does not exist any more`));
+  const trusted = state !== null || !read.ok ? generations : [];
+  const ours = await findOurs(transport, paths, device, state, trusted);
+  const foreign = device.programs.filter((program) => program !== ours);
+  return succeed({ device, state, outdated, ours, foreign, generations, bootId }, notices);
+}
+
+/** What the recorded program's slots hold, by owner; `settled` when it was just replaced. */
+export async function readOwnerCounts(
+  transport: Transport,
+  paths: DeployPaths,
+  state: DeployState,
+  settled: boolean,
+): Promise<Result<readonly OwnerCount[]>> {
+  const { layout, owners } = state;
+  if (layout === null || layout.slots === 0) return succeed([]);
+  const pin = mapPin(generationPaths(paths, state.device, state.generation), layout.map);
+  const read = settled ? readSettledCounters : readCounters;
+  const counts = await read(transport, pin, layout);
+  if (!counts.ok) return counts;
+  return succeed(
+    owners.map((owner: CounterOwner, slot) => ({ owner, count: counts.value[slot] ?? NOTHING })),
+  );
+}

@@ -1,0 +1,110 @@
+import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import {
+  type AttachedProgram,
+  attachArgv,
+  detachArgv,
+  formatProgram,
+  inspectDevice,
+  type XdpMode,
+} from './attachment.ts';
+import { runStep } from './machine.ts';
+import type { GenerationPaths } from './paths.ts';
+import type { Transport } from './transport.ts';
+
+/** How the programs on a device are exchanged. */
+export interface SwitchPlan {
+  readonly device: string;
+  readonly mode: XdpMode;
+  /** What the new program replaces in the same step, or null for a free place. */
+  readonly replaces: AttachedProgram | null;
+  /** What must be taken off before (native and generic exclude each other), so there is a gap. */
+  readonly displaces: AttachedProgram | null;
+}
+
+function excludes(a: XdpMode, b: XdpMode): boolean {
+  return a === b || (a !== 'offload' && b !== 'offload');
+}
+
+/** Which of the programs are in the new one's way. */
+export function planSwitch(
+  device: string,
+  mode: XdpMode,
+  programs: readonly AttachedProgram[],
+): SwitchPlan {
+  const inTheWay = programs.filter((program) => excludes(program.mode, mode));
+  return {
+    device,
+    mode,
+    replaces: inTheWay.find((program) => program.mode === mode) ?? null,
+    displaces: inTheWay.find((program) => program.mode !== mode) ?? null,
+  };
+}
+
+const ATTACH_HELP =
+  'nothing was changed; a program attached by a BPF link can only be removed by its owner, ' +
+  'and not every driver has native mode for this MTU and these features (see dmesg)';
+
+/** Puts back what was displaced. */
+async function restore(
+  transport: Transport,
+  plan: SwitchPlan,
+  generation: GenerationPaths,
+): Promise<void> {
+  if (plan.displaces === null) return;
+  const { mode } = plan.displaces;
+  await transport.run(attachArgv(plan.device, mode, generation.displaced, false));
+}
+
+/** Attaches the generation's program; when that fails, the device has what it had. */
+export async function switchProgram(
+  transport: Transport,
+  plan: SwitchPlan,
+  generation: GenerationPaths,
+  programId: number,
+): Promise<Result<null>> {
+  const { device, mode, replaces, displaces } = plan;
+  if (displaces !== null) {
+    const what = `take ${formatProgram(displaces)} off ${device}`;
+    // Pinned, it lives on while it is attached nowhere, and can be put back.
+    const keep = ['bpftool', 'prog', 'pin', 'id', String(displaces.id), generation.displaced];
+    const pinned = await runStep(transport, 'deploy/attach-failed', what, keep);
+    if (!pinned.ok) return pinned;
+    const argv = detachArgv(device, displaces.mode);
+    const detached = await runStep(transport, 'deploy/attach-failed', what, argv, {
+      help: ATTACH_HELP,
+    });
+    if (!detached.ok) return detached;
+  }
+  const argv = attachArgv(device, mode, generation.program, replaces !== null);
+  const what = `attach the program to ${device} (${mode})`;
+  const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
+    help: ATTACH_HELP,
+  });
+  if (!attached.ok) {
+    await restore(transport, plan, generation);
+    return attached;
+  }
+  const after = await inspectDevice(transport, device);
+  if (!after.ok) return after;
+  if (after.value.programs.some(({ id, mode: now }) => id === programId && now === mode)) {
+    return succeed(null);
+  }
+  const message = `${device} does not have the program that was just attached to it`;
+  const help = 'something else attaches programs to this device at the same time; stop it';
+  return fail(errorAt('deploy/attach-failed', message, { help }));
+}
+
+/** Takes the new program off again, for the one that was there before. */
+export async function undoSwitch(
+  transport: Transport,
+  plan: SwitchPlan,
+  generation: GenerationPaths,
+  previousPin: string | null,
+): Promise<void> {
+  if (plan.replaces !== null && previousPin !== null) {
+    await transport.run(attachArgv(plan.device, plan.mode, previousPin, true));
+    return;
+  }
+  await transport.run(detachArgv(plan.device, plan.mode));
+  await restore(transport, plan, generation);
+}

@@ -1,0 +1,76 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { execa } from 'execa';
+
+/** How a program ended; `code` is 127 where there is no such program, as a shell has it. */
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The machine that is deployed to: all that `src/deploy` does there goes through these. */
+export interface Transport {
+  /** Runs a program with exactly these arguments (no shell ever sees them), to its end. */
+  run(argv: readonly string[], options?: { readonly input?: string }): Promise<CommandResult>;
+  /** Makes missing directories; the file appears complete or not at all, readable by its owner. */
+  writeFile(path: string, content: Uint8Array): Promise<void>;
+  /** Null when there is no such file. */
+  readFile(path: string): Promise<Uint8Array | null>;
+  /** Removes a file; none there is no error. */
+  remove(path: string): Promise<void>;
+}
+
+export interface LocalTransportOptions {
+  /** Put before every program: `nsenter --net=/run/netns/NAME` works in another network namespace. */
+  readonly prefix?: readonly string[];
+}
+
+/** What a shell returns for a program that is not there (POSIX sh, exit status). */
+const NOT_FOUND = 127;
+
+/** The largest output that is read: a dump of a million counters on many CPUs. */
+const MAX_OUTPUT = 1 << 28;
+
+/** This machine. */
+export function openLocalTransport(options: LocalTransportOptions = {}): Transport {
+  const prefix = options.prefix ?? [];
+  return {
+    async run(argv, { input } = {}) {
+      const [program = '', ...args] = [...prefix, ...argv];
+      const result = await execa(program, args, {
+        reject: false,
+        input: input ?? '',
+        stripFinalNewline: false,
+        env: { LC_ALL: 'C' },
+        maxBuffer: MAX_OUTPUT,
+      });
+      const { exitCode, stdout, stderr } = result;
+      if (exitCode !== undefined) return { code: exitCode, stdout, stderr };
+      const reason = result.shortMessage ?? `${program} did not end by itself`;
+      return { code: result.code === 'ENOENT' ? NOT_FOUND : 1, stdout, stderr: stderr || reason };
+    },
+    async writeFile(path, content) {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      const temporary = `${path}.${process.pid}.tmp`;
+      try {
+        await writeFile(temporary, content, { mode: 0o600 });
+        await rename(temporary, path);
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw error;
+      }
+    },
+    async readFile(path) {
+      try {
+        return await readFile(path);
+      } catch (error) {
+        if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+        throw error;
+      }
+    },
+    async remove(path) {
+      await rm(path, { force: true });
+    },
+  };
+}

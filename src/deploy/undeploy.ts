@@ -1,0 +1,104 @@
+import { type Diagnostic, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type AttachedProgram, detachArgv, formatProgram } from './attachment.ts';
+import { checkDeviceName } from './device-name.ts';
+import { withDeviceLock } from './lock.ts';
+import { checkMachine, runStep, warning } from './machine.ts';
+import { type CounterOwner, type OwnerCount, sumByOwner } from './owner-counts.ts';
+import { type DeployPaths, deployPaths, pinDirectory } from './paths.ts';
+import { removeState } from './state.ts';
+import { type CountJson, countJson } from './status.ts';
+import { readOwnerCounts, type Survey, surveyDevice } from './survey.ts';
+import type { Transport } from './transport.ts';
+
+export interface UndeployRequest {
+  readonly device: string;
+  /** Go on where the state cannot be read. */
+  readonly force: boolean;
+}
+
+/** What was done; can be written as JSON. */
+export interface UndeployReport {
+  readonly format: 'nft-offload/undeploy@1';
+  readonly device: string;
+  /** Null when no program of ours was attached. */
+  readonly removed: AttachedProgram | null;
+  /** Other programs, which were left alone. */
+  readonly left: readonly AttachedProgram[];
+  /** What had been counted in all, since it is kept nowhere from now on. */
+  readonly counters: readonly (CounterOwner & { readonly hardware: CountJson })[];
+}
+
+function describe(survey: Survey): readonly Diagnostic[] {
+  const { device, ours, foreign, state } = survey;
+  if (ours !== null) return [];
+  if (foreign.length === 0) {
+    return [warning('deploy/nothing-attached', `no program of ours is attached to ${device.name}`)];
+  }
+  const programs = foreign.map(formatProgram).join(' and ');
+  const instead = state === null ? '' : ' instead of ours';
+  const message = `${device.name} has the ${programs}${instead}, which stays`;
+  return [warning('deploy/foreign-program', message)];
+}
+
+async function lastCounts(
+  transport: Transport,
+  paths: DeployPaths,
+  survey: Survey,
+): Promise<Result<readonly OwnerCount[]>> {
+  const { state } = survey;
+  if (state === null) return succeed([]);
+  const counted = await readOwnerCounts(transport, paths, state, true);
+  const last = counted.ok ? counted.value : [];
+  const lost = counted.ok
+    ? []
+    : counted.diagnostics.map(({ message }) => warning('deploy/counts-lost', message));
+  return succeed(sumByOwner([...state.carried, ...last]), lost);
+}
+
+async function undeployLocked(
+  transport: Transport,
+  request: UndeployRequest,
+  paths: DeployPaths,
+): Promise<Result<UndeployReport>> {
+  const { device, force } = request;
+  const surveyed = await surveyDevice(transport, paths, device, { force, missingDevice: true });
+  if (!surveyed.ok) return surveyed;
+  const survey = surveyed.value;
+  if (survey.ours !== null) {
+    const what = `take ${formatProgram(survey.ours)} off ${device}`;
+    const argv = detachArgv(device, survey.ours.mode);
+    const detached = await runStep(transport, 'deploy/detach-failed', what, argv);
+    if (!detached.ok) return detached;
+  }
+  const counts = await lastCounts(transport, paths, survey);
+  if (!counts.ok) return counts;
+  const pins = pinDirectory(paths, device);
+  await transport.run(['rm', '-rf', '--one-file-system', '--', pins]);
+  // Only when this was the last device.
+  await transport.run(['rmdir', '--ignore-fail-on-non-empty', `${paths.bpffs}/nft-offload`]);
+  await removeState(transport, paths, device);
+  const report: UndeployReport = {
+    format: 'nft-offload/undeploy@1',
+    device,
+    removed: survey.ours,
+    left: survey.foreign,
+    counters: counts.value.map(({ owner, count }) => ({ ...owner, hardware: countJson(count) })),
+  };
+  const notices = [...surveyed.diagnostics, ...describe(survey), ...counts.diagnostics];
+  return succeed(report, notices);
+}
+
+/** Takes our program off, with its pins and state; programs of others stay where they are. */
+export async function undeployXdp(
+  transport: Transport,
+  request: UndeployRequest,
+  paths: DeployPaths = deployPaths(),
+): Promise<Result<UndeployReport>> {
+  const bad = checkDeviceName(request.device);
+  if (bad !== null) return fail(bad);
+  const missing = await checkMachine(transport, ['ip', 'bpftool']);
+  if (missing.length > 0) return fail(...missing);
+  return withDeviceLock(transport, paths, request.device, () =>
+    undeployLocked(transport, request, paths),
+  );
+}
