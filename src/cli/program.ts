@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { OutputConfiguration } from 'commander';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { addCompileCommand } from './compile.ts';
@@ -13,13 +14,14 @@ function readVersion(): string {
 }
 
 /** The whole command line; wrong usage throws a CommanderError instead of ending the process. */
-export function createProgram(): Command {
+export function createProgram(output: OutputConfiguration = {}): Command {
   const program = new Command('nft-offload')
     .description('nftables rulesets on hardware: what can move, why the rest cannot, and moving it')
     .version(readVersion())
     .exitOverride()
+    .configureOutput(output)
     .showHelpAfterError('(--help shows the usage)');
-  // Subcommands inherit the two settings above, so they come last.
+  // Subcommands inherit the settings above, so they come last.
   addPlanCommand(program);
   addCompileCommand(program);
   addTraceCommand(program);
