@@ -134,7 +134,7 @@ function integer(bytes: readonly number[], little: boolean): bigint {
   return ordered.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
 }
 
-function valueOf(register: Register, words: readonly string[]): bigint {
+function constantOf(register: Register, words: readonly string[]): bigint {
   const bytes = memory(words).slice(0, register.load.width / 8);
   while (bytes.length < register.load.width / 8) bytes.push(0);
   return integer(bytes, register.hostOrder && !register.ordered);
@@ -181,7 +181,7 @@ function splitParts(registers: readonly Register[], words: readonly string[]): b
   let value = 0n;
   for (const register of registers) {
     const count = Math.ceil(register.load.width / 32);
-    value = (value << BigInt(register.load.width)) | valueOf(register, words.slice(at, at + count));
+    value = (value << BigInt(register.load.width)) | constantOf(register, words.slice(at, at + count));
     at += count;
   }
   return value;
@@ -210,7 +210,10 @@ function readSet(registers: readonly Register[], items: readonly string[]): read
   const sorted = parsed.sort((a, b) => (a.lo < b.lo ? -1 : a.lo > b.lo ? 1 : a.isEnd ? -1 : 1));
   if (catchall !== undefined) {
     // The element `*` stands for every key that no other element holds.
-    const verdict = catchall.replace(/^:\s*/, '').replace(/\s*\d+$/, '').trim();
+    const verdict = catchall
+      .replace(/^:\s*/, '')
+      .replace(/\s*\d+$/, '')
+      .trim();
     const texts = sorted.map((element) => show(element.lo, element.lo, element.verdict));
     let next = 0n;
     for (const { lo } of sorted) {
@@ -269,8 +272,8 @@ export function readInstructions(block: Block): readonly string[] {
     ) {
       const register = reg(m[2]);
       if (register === undefined) continue;
-      const mask = valueOf(register, (m[3] ?? '').trim().split(/\s+/));
-      const xor = valueOf(register, (m[4] ?? '').trim().split(/\s+/));
+      const mask = constantOf(register, (m[3] ?? '').trim().split(/\s+/));
+      const xor = constantOf(register, (m[4] ?? '').trim().split(/\s+/));
       const { load } = register;
       const back = (value: bigint): bigint =>
         load.shift < 0 ? value << BigInt(-load.shift) : value >> BigInt(load.shift);
@@ -303,8 +306,8 @@ export function readInstructions(block: Block): readonly string[] {
       if (register === undefined) continue;
       const words = (m[3] ?? '').split(/\s+/);
       const half = words.length / 2;
-      const lo = valueOf(register, words.slice(0, half));
-      const hi = valueOf(register, words.slice(half));
+      const lo = constantOf(register, words.slice(0, half));
+      const hi = constantOf(register, words.slice(half));
       out.other(describe(normal(register.load), `range-${m[1]}`, lo, hi));
     } else if ((m = /^lookup reg (\d+) set (\S+)( dreg (\d+))?( 0x1)?/.exec(line))) {
       const parts = loadAll(wordIndex(Number(m[1])));
@@ -329,7 +332,13 @@ export function readInstructions(block: Block): readonly string[] {
       const items = readSet(parts, block.sets[anonymous] ?? []);
       anonymous += 1;
       const keys = items.map((item) => `${item.split(' ')[0]} `);
-      out.other(lookupText(parts.map(({ load }) => normal(load)), false, keys));
+      out.other(
+        lookupText(
+          parts.map(({ load }) => normal(load)),
+          false,
+          keys,
+        ),
+      );
       out.step('effect');
       registers.clear();
     } else if (/^(counter|objref type 1 name)/.test(line)) {
@@ -364,7 +373,7 @@ function compare(out: Collector, register: Register, op: string, words: readonly
     return;
   }
   const up = load.shift < 0 ? BigInt(-load.shift) : 0n;
-  const value = valueOf(register, words) << up;
+  const value = constantOf(register, words) << up;
   const step = 1n << up;
   const target = normal(load);
   if (op === 'eq') out.equal(target, value);

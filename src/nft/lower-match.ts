@@ -1,4 +1,4 @@
-import { type Field, findField, META } from '../ir/fields.ts';
+import { type Field, findField } from '../ir/fields.ts';
 import type { ElementSet, Operand } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
@@ -124,13 +124,6 @@ function pushPort(state: RuleState, range: Range, field: Field | null, value: bi
   });
 }
 
-/** `meta protocol ip` in an ip table, which nft itself leaves out. */
-function isOwnFamily(state: RuleState, { operand, lo, hi, negated }: Range): boolean {
-  const { family } = state.context;
-  if (operand.field !== META.protocol || !isPlain(operand) || lo !== hi || negated) return false;
-  return (family === 'ip' && lo === 0x0800n) || (family === 'ip6' && lo === 0x86ddn);
-}
-
 function lowerComparison(
   state: RuleState,
   operand: Operand,
@@ -144,7 +137,6 @@ function lowerComparison(
     pushUnknown(state, known ? valueReason(right) : operatorReason(op), text);
     return;
   }
-  if (isOwnFamily(state, range)) return;
   if (isMergedPorts(range)) {
     pushPort(state, range, SOURCE_PORT, range.lo >> 16n);
     pushPort(state, range, DESTINATION_PORT, range.lo & 0xffffn);
