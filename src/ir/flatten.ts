@@ -366,7 +366,10 @@ function pushRules(builder: Builder, frame: Frame, chain: Chain): void {
 
 function pushGoto(builder: Builder, frame: Frame, name: string): void {
   const chain = frame.table.chains.find((candidate) => candidate.name === name);
-  if (chain === undefined) return pushCalled(builder, frame, name);
+  if (chain === undefined) {
+    pushCalled(builder, frame, name);
+    return;
+  }
   // Chains it goes to in turn stay behind everything that may go there: written in its own place.
   pushRules(builder, { ...frame, gotos: new Map() }, chain);
   push(builder, { label: `end of ${name}`, view: frame.view, then: to(frame.end) });

@@ -1,0 +1,120 @@
+import type { DecisionNode } from '../../ir/decision.ts';
+import { type AccessSize, type Insn, ldx, type Reg, r6, r7, r8, r9, r10, stx } from './insn.ts';
+
+/**
+ * Registers of a program: `nh` and `th` point at the headers, `end` behind the frame, `proto` is
+ * `meta l4proto`; r0-r5 are free between any two questions.
+ */
+export const NH = r6;
+export const TH = r7;
+export const END = r8;
+export const PROTO = r9;
+
+/** What a program keeps on its stack, when it needs it. */
+export type SlotName =
+  /** Where the frame starts. */
+  | 'frame'
+  /** `meta protocol` of a packet that is neither IPv4 nor IPv6. */
+  | 'protocol'
+  /** Length at ingress: all behind the Ethernet header and one tag. */
+  | 'ingress-length'
+  /** Length of the IP packet. */
+  | 'l3-length'
+  /** Bytes of the IP packet behind the transport header's start. */
+  | 'transport-left'
+  /** 1 when an IPv6 packet has a fragment header. */
+  | 'fragment'
+  /** Zero, but the verifier does not know. */
+  | 'zero'
+  /** A map's key. */
+  | 'map-key';
+
+/** Bytes of stack a BPF program has: MAX_BPF_STACK, include/linux/filter.h. */
+export const STACK_BYTES = 512;
+
+/** Labels every program has. */
+export const CONTINUE = 'continue';
+export const DROP = 'drop';
+export const FLUSH = 'flush';
+
+/** A data section under construction; all of it 8-byte aligned. */
+export interface DataSection {
+  readonly chunks: Uint8Array[];
+  bytes: number;
+  readonly known: Map<object, number>;
+}
+
+/** Instructions under construction, in order. */
+export interface Emitter {
+  readonly insns: Insn[];
+  readonly slots: Map<SlotName, number>;
+  /** Stack bytes given away so far, from the top. */
+  stack: number;
+  labels: number;
+  readonly rodata: DataSection;
+  /** Sets may be put into read-only data. */
+  readonly dataSections: boolean;
+}
+
+export function openEmitter(dataSections: boolean): Emitter {
+  return {
+    insns: [],
+    slots: new Map(),
+    stack: 0,
+    labels: 0,
+    rodata: { chunks: [], bytes: 0, known: new Map() },
+    dataSections,
+  };
+}
+
+export function emit(emitter: Emitter, ...insns: readonly Insn[]): void {
+  for (const insn of insns) emitter.insns.push(insn);
+}
+
+export function newLabel(emitter: Emitter, stem: string): string {
+  emitter.labels += 1;
+  return `${stem}.${emitter.labels}`;
+}
+
+/** Gives away `count` 8-byte words of stack; returns the lowest one's offset from r10. */
+export function reserve(emitter: Emitter, count: number): number {
+  emitter.stack += 8 * count;
+  if (emitter.stack > STACK_BYTES) throw new Error('bug: out of BPF stack');
+  return -emitter.stack;
+}
+
+/** The slot's offset from r10; given away at first use. */
+export function slot(emitter: Emitter, name: SlotName): number {
+  let offset = emitter.slots.get(name);
+  if (offset === undefined) {
+    offset = reserve(emitter, 1);
+    emitter.slots.set(name, offset);
+  }
+  return offset;
+}
+
+export function store(emitter: Emitter, name: SlotName, from: Reg, size: AccessSize = 8): void {
+  emit(emitter, stx(size, r10, slot(emitter, name), from));
+}
+
+export function fetch(emitter: Emitter, into: Reg, name: SlotName, size: AccessSize = 8): void {
+  emit(emitter, ldx(size, into, r10, slot(emitter, name)));
+}
+
+/** Adds a block to the data section once per `key`; returns its byte offset. */
+export function addData(section: DataSection, key: object, make: () => Uint8Array): number {
+  const known = section.known.get(key);
+  if (known !== undefined) return known;
+  const block = make();
+  const padded = new Uint8Array(Math.ceil(block.length / 8) * 8);
+  padded.set(block);
+  const offset = section.bytes;
+  section.chunks.push(padded);
+  section.bytes += padded.length;
+  section.known.set(key, offset);
+  return offset;
+}
+
+export function nodeLabel(node: DecisionNode): string {
+  return `n${node.id}`;
+}

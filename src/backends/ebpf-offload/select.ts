@@ -1,0 +1,195 @@
+import type { Decision, DecisionNode, Question } from '../../ir/decision.ts';
+import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
+import { askQuestion } from './ask.ts';
+import {
+  CONTINUE,
+  DROP,
+  type Emitter,
+  emit,
+  FLUSH,
+  nodeLabel,
+  openEmitter,
+  reserve,
+  type SlotName,
+} from './emitter.ts';
+import { type CounterPlan, emitFlush, emitNothingPending, emitPend } from './flush.ts';
+import { exit, forRule, type Insn, ja, label, mov, r0, XDP } from './insn.ts';
+import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
+
+/** A selected program: instructions with symbolic labels, and the bytes of its read-only data. */
+export interface Selected {
+  readonly insns: readonly Insn[];
+  readonly rodata: Uint8Array;
+  readonly stackBytes: number;
+}
+
+export interface SelectOptions {
+  readonly dataSections: boolean;
+  /** Null when nothing is counted. */
+  readonly counters:
+    | (Omit<CounterPlan, 'pending'> & {
+        /** The slot of each of the classifier's counters. */
+        readonly slotOf: ReadonlyMap<number, number>;
+      })
+    | null;
+}
+
+function rootsOf({ untagged, tagged, stacked }: Decision): DecisionNode[] {
+  const roots = [untagged, tagged].flatMap(({ ip, ip6, other }) => [ip, ip6, other]);
+  return [...roots, stacked];
+}
+
+function childrenOf(node: DecisionNode): readonly DecisionNode[] {
+  if (node.kind === 'leaf') return [];
+  return node.kind === 'count' ? [node.next] : [node.no, node.yes];
+}
+
+/** Every node before those it leads to, so that all jumps go forward. */
+export function inOrder(decision: Decision): DecisionNode[] {
+  const done = new Set<DecisionNode>();
+  const order: DecisionNode[] = [];
+  const stack: { node: DecisionNode; next: number }[] = [];
+  const open = (node: DecisionNode): void => {
+    if (done.has(node)) return;
+    done.add(node);
+    stack.push({ node, next: 0 });
+  };
+  for (const root of rootsOf(decision).reverse()) {
+    open(root);
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      const child = childrenOf(top.node)[top.next];
+      top.next += 1;
+      if (child !== undefined) open(child);
+      else {
+        order.push(top.node);
+        stack.pop();
+      }
+    }
+  }
+  return order.reverse();
+}
+
+/** How many counters can have been pended on the longest way to each node. */
+export function pendingDepths(order: readonly DecisionNode[]): ReadonlyMap<DecisionNode, number> {
+  const depths = new Map<DecisionNode, number>();
+  for (const node of order) {
+    const here = depths.get(node) ?? 0;
+    depths.set(node, here);
+    const behind = here + (node.kind === 'count' ? node.counters.length : 0);
+    for (const child of childrenOf(node)) {
+      depths.set(child, Math.max(depths.get(child) ?? 0, behind));
+    }
+  }
+  return depths;
+}
+
+function questionFields(question: Question): readonly Field[] {
+  if (question.kind === 'compare') return [question.operand.field];
+  return question.kind === 'lookup' ? question.key.map(({ field }) => field) : [];
+}
+
+function needsOf(
+  order: readonly DecisionNode[],
+  decision: Decision,
+  options: SelectOptions,
+): Needs {
+  const slots = new Set<SlotName>(prologueSlots(decision));
+  let transport = false;
+  const need = (name: SlotName): void => void slots.add(name);
+  for (const node of order) {
+    if (node.kind !== 'branch') continue;
+    const { question } = node;
+    if (question.kind === 'lookup') need('zero');
+    if (question.kind === 'present') {
+      if (question.base === 'th') transport = true;
+      if (question.base === 'll') need('frame');
+      else if (question.view === 'l3') {
+        need(question.base === 'nh' ? 'l3-length' : 'transport-left');
+      }
+      continue;
+    }
+    for (const field of questionFields(question)) {
+      if (field.base === 'th') transport = true;
+      if (field.base === 'll') need('frame');
+      if (field.base !== 'meta') continue;
+      const key = fieldKey(field);
+      if (key === META.protocol.name) need('protocol');
+      if (key === FRAME.fragment.name) need('fragment');
+      if (key === META.length.name) {
+        need(question.view === 'ingress' ? 'ingress-length' : 'l3-length');
+      }
+    }
+  }
+  if (options.counters !== null) {
+    const { ingress, layout } = options.counters;
+    need('zero');
+    if (ingress > 0) need('ingress-length');
+    if (ingress < layout.slots) need('l3-length');
+  }
+  return { slots, transport };
+}
+
+/**
+ * Selects instructions for a decision. Guarantees: r0-r5 are free between questions, jumps go
+ * forward, every instruction of a rule names it, a frame is dropped or continues as the decision
+ * says, and counters count exactly when the frame is dropped.
+ */
+export function selectProgram(decision: Decision, options: SelectOptions): Selected {
+  const emitter = openEmitter(options.dataSections);
+  const order = inOrder(decision);
+  const depths = pendingDepths(order);
+  const words = Math.max(0, ...order.map((node) => depthBehind(node, depths)));
+  const pending = Array.from({ length: words }, () => reserve(emitter, 1));
+  const plan = options.counters === null ? null : { ...options.counters, pending };
+  const needs = needsOf(order, decision, options);
+  emitPrologue(emitter, decision, needs, () => emitNothingPending(emitter, pending));
+  for (const node of order) {
+    if (node.kind === 'leaf') continue;
+    emitNode(emitter, node, depths, (counter, depth) => {
+      const slot = options.counters?.slotOf.get(counter);
+      const offset = pending[depth];
+      if (slot === undefined || offset === undefined) throw new Error('bug: counter has no place');
+      emitPend(emitter, offset, slot);
+    });
+  }
+  if (plan !== null && words > 0) emitFlush(emitter, plan);
+  emit(emitter, label(DROP), mov(r0, XDP.drop), exit());
+  emit(emitter, label(CONTINUE), mov(r0, XDP.pass), exit());
+  const rodata = new Uint8Array(emitter.rodata.bytes);
+  let at = 0;
+  for (const chunk of emitter.rodata.chunks) {
+    rodata.set(chunk, at);
+    at += chunk.length;
+  }
+  return { insns: emitter.insns, rodata, stackBytes: emitter.stack };
+}
+
+function depthBehind(node: DecisionNode, depths: ReadonlyMap<DecisionNode, number>): number {
+  return (depths.get(node) ?? 0) + (node.kind === 'count' ? node.counters.length : 0);
+}
+
+function emitNode(
+  emitter: Emitter,
+  node: Exclude<DecisionNode, { kind: 'leaf' }>,
+  depths: ReadonlyMap<DecisionNode, number>,
+  pend: (counter: number, depth: number) => void,
+): void {
+  const from = emitter.insns.length;
+  const behind = depthBehind(node, depths);
+  const to = (child: DecisionNode): string => {
+    if (child.kind !== 'leaf') return nodeLabel(child);
+    if (child.verdict === 'continue') return CONTINUE;
+    return behind > 0 ? FLUSH : DROP;
+  };
+  emit(emitter, label(nodeLabel(node)));
+  if (node.kind === 'branch') {
+    askQuestion(emitter, node.question, to(node.yes), to(node.no));
+  } else {
+    const depth = depths.get(node) ?? 0;
+    for (const [i, counter] of node.counters.entries()) pend(counter, depth + i);
+    emit(emitter, ja(to(node.next)));
+  }
+  if (node.rule === null) return;
+  const insns = emitter.insns.splice(from);
+  emit(emitter, ...forRule(node.rule, insns));
+}
