@@ -54,7 +54,7 @@ interface Section {
   readonly info: string | number;
 }
 
-interface Symbol {
+interface ObjectSymbol {
   readonly name: string;
   readonly binding: number;
   readonly type: number;
@@ -103,9 +103,9 @@ function groupPrograms(
 }
 
 /** Symbols, local ones first as ELF wants: sections with data, then programs, then maps. */
-function collectSymbols(object: BpfObject): readonly Symbol[] {
+function collectSymbols(object: BpfObject): readonly ObjectSymbol[] {
   const sections = object.data.map(
-    ({ name }): Symbol => ({
+    ({ name }): ObjectSymbol => ({
       name: '',
       binding: STB.local,
       type: STT.section,
@@ -115,7 +115,7 @@ function collectSymbols(object: BpfObject): readonly Symbol[] {
     }),
   );
   const programs = [...groupPrograms(object.programs).values()].flat().map(
-    ({ program, start }): Symbol => ({
+    ({ program, start }): ObjectSymbol => ({
       name: program.name,
       binding: STB.global,
       type: STT.func,
@@ -125,7 +125,7 @@ function collectSymbols(object: BpfObject): readonly Symbol[] {
     }),
   );
   let value = 0;
-  const maps = object.maps.map((map): Symbol => {
+  const maps = object.maps.map((map): ObjectSymbol => {
     if (!OBJECT_NAME.test(map.name)) throw new Error(`bug: ${map.name} is no name for a map`);
     const size = mapVariableBytes(map);
     value += size;
@@ -148,7 +148,7 @@ function collectSymbols(object: BpfObject): readonly Symbol[] {
  */
 function writeRelocations(
   group: readonly { readonly program: ObjectProgram; readonly start: number }[],
-  symbols: readonly Symbol[],
+  symbols: readonly ObjectSymbol[],
 ): Uint8Array {
   const writer = createByteWriter();
   for (const { program, start } of group) {
@@ -172,7 +172,7 @@ function writeRelocations(
  *   0-3: name   4: binding:4 type:4   5: visibility   6-7: section   8-15: value   16-23: size
  */
 function writeSymbols(
-  symbols: readonly Symbol[],
+  symbols: readonly ObjectSymbol[],
   names: (text: string) => number,
   sectionIndex: (name: string) => number,
 ): Uint8Array {
@@ -188,7 +188,7 @@ function writeSymbols(
 }
 
 /** All sections but the symbol and string tables, in file order. */
-function collectSections(object: BpfObject, symbols: readonly Symbol[]): readonly Section[] {
+function collectSections(object: BpfObject, symbols: readonly ObjectSymbol[]): readonly Section[] {
   const sections: Section[] = [];
   for (const [name, group] of groupPrograms(object.programs)) {
     const code = concatenate(group.map(({ program }) => program.assembly.code));
@@ -223,7 +223,10 @@ function collectSections(object: BpfObject, symbols: readonly Symbol[]): readonl
 }
 
 /** Adds `.symtab`, `.strtab` and `.shstrtab`, whose contents depend on what is there. */
-function addTables(sections: readonly Section[], symbols: readonly Symbol[]): readonly Section[] {
+function addTables(
+  sections: readonly Section[],
+  symbols: readonly ObjectSymbol[],
+): readonly Section[] {
   const names = sections.map(({ name }) => name);
   const strings = createStringTable();
   const symtab = writeSymbols(symbols, strings.offset, (name) => names.indexOf(name) + 1);

@@ -38,6 +38,8 @@ interface Ground {
   /** Distance counted on; below the real limit, so that what islands add does not break links. */
   readonly reach: number;
   readonly plan: Plan;
+  /** Islands that may still be added. */
+  room: number;
 }
 
 const INVERSE: Readonly<Record<JumpOp, JumpOp | null>> = {
@@ -56,6 +58,10 @@ const INVERSE: Readonly<Record<JumpOp, JumpOp | null>> = {
 
 /** Rounds before giving up; each counts on a shorter reach than the one before. */
 const ROUNDS = 12;
+/** Slots of the longest program: BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h. */
+const SLOTS_MAX = 1_000_000;
+/** Where control comes along, islands gather every so many slots, to share the jump over them. */
+const SITE_SLOTS = 1024;
 /** Slots below the real limit that the first round keeps; doubled each round up to 2^7 times. */
 const FIRST_MARGIN = 128;
 
@@ -104,14 +110,18 @@ function findGaps(insns: readonly Insn[]): Pick<Ground, 'gapBefore' | 'gapAfter'
 function siteAfter(ground: Ground, slot: number): number {
   const furthest = indexAt(ground.slots, slot + ground.reach);
   const gap = ground.gapBefore[furthest] ?? -1;
-  return gap !== -1 && slotAt(ground, gap) > slot + ground.reach / 4 ? gap : furthest;
+  if (gap !== -1 && slotAt(ground, gap) > slot + ground.reach / 4) return gap;
+  const gathered = Math.floor((slot + ground.reach) / SITE_SLOTS) * SITE_SLOTS;
+  return indexAt(ground.slots, Math.min(gathered, slotAt(ground, furthest)));
 }
 
 /** A site at most `reach` before `slot`: the first gap when it gets us some way, else the first index. */
 function siteBefore(ground: Ground, slot: number): number {
   const furthest = indexAt(ground.slots, slot - ground.reach) + 1;
   const gap = ground.gapAfter[furthest] ?? -1;
-  return gap !== -1 && slotAt(ground, gap) < slot - ground.reach / 4 ? gap : furthest;
+  if (gap !== -1 && slotAt(ground, gap) < slot - ground.reach / 4) return gap;
+  const gathered = Math.ceil((slot - ground.reach) / SITE_SLOTS) * SITE_SLOTS;
+  return Math.max(indexAt(ground.slots, gathered), furthest);
 }
 
 /** Puts an island before list element `site`. */
@@ -120,6 +130,7 @@ function addIsland(ground: Ground, site: number, from: FarJump): Island {
   const name = `${from.insn.target}~${site}`;
   const island: Island = { name, from: from.insn, target: from.insn.target };
   there.push(island);
+  ground.room -= 1;
   ground.plan.islands.set(site, there);
   return island;
 }
@@ -138,8 +149,7 @@ function chainIslands(ground: Ground, jumps: readonly FarJump[], targetSlot: num
   while (Math.abs(targetSlot - slot) > ground.reach) {
     const site = forward ? siteAfter(ground, slot) : siteBefore(ground, slot);
     const siteSlot = slotAt(ground, site);
-    const count = (ground.plan.islands.get(site)?.length ?? 0) + 1;
-    if ((forward ? siteSlot <= slot : siteSlot >= slot) || count > ground.reach) return false;
+    if ((forward ? siteSlot <= slot : siteSlot >= slot) || ground.room <= 0) return false;
     const island = addIsland(ground, site, jumps[next] ?? first);
     if (previous !== null) previous.target = island.name;
     for (let jump = jumps[next]; jump !== undefined; jump = jumps[next]) {
@@ -290,10 +300,11 @@ export function bridgeFarJumps(insns: readonly Insn[], farJumps: FarJumps): Resu
   if (allReach(insns, layout, farJumps)) return succeed({ insns, layout });
   const gaps = findGaps(insns);
   let { slots } = layout;
+  const room = SLOTS_MAX - (slots[insns.length] ?? 0);
   for (let round = 0; round < ROUNDS; round += 1) {
     const reach = NEAR_MAX - FIRST_MARGIN * 2 ** Math.min(round, 7);
     const plan: Plan = { islands: new Map(), detours: new Map(), inverted: new Set() };
-    const ground: Ground = { insns, slots, ...gaps, reach, plan };
+    const ground: Ground = { insns, slots, ...gaps, reach, plan, room };
     if (!planJumps(ground, layout.targets, farJumps)) break;
     const bridged = carryOut(ground);
     const result = layOut(bridged.insns);

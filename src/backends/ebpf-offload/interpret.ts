@@ -1,7 +1,7 @@
 import type { Assembly } from './assemble.ts';
 import { disassemble } from './disassemble.ts';
 import { formatInsn } from './format.ts';
-import type { Insn, RealInsn, RegNumber, Source } from './insn.ts';
+import { HELPER, type Insn, type RealInsn, type RegNumber, type Source } from './insn.ts';
 import { indexLabels, labelIndex, slotsOf } from './layout.ts';
 import { createRegion, type Memory, REGION_BASE, REGION_START, type Region } from './memory.ts';
 import { prepareStep, REGION, type RunContext, type State, type Step } from './steps.ts';
@@ -77,8 +77,10 @@ function registerUse(insn: RealInsn): RegisterUse {
       return { needs: bit(insn.dst), sets: 0, loses: 0 };
     case 'jump':
       return { needs: bit(insn.dst) | sourceBit(insn.src), sets: 0, loses: 0 };
-    case 'call':
-      return { needs: bit(1) | bit(2), sets: bit(0), loses: ARGUMENTS };
+    case 'call': {
+      const needs = insn.helper === HELPER.mapLookupElem ? bit(1) | bit(2) : 0;
+      return { needs, sets: bit(0), loses: ARGUMENTS };
+    }
     case 'exit':
       return { needs: bit(0), sets: 0, loses: 0 };
     case 'ja':
