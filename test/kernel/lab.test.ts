@@ -10,8 +10,10 @@ import {
   openKernelLab,
   probeKernelLab,
 } from '../support/kernel-lab.ts';
-import type { LabHook } from '../support/lab-oracle.ts';
+import { LAB_HOOKS, type LabHook } from '../support/lab-oracle.ts';
 import { minimalXdpObject } from '../support/minimal-elf.ts';
+import { makeFrames } from '../support/random-frames.ts';
+import { makeRuleset } from '../support/rulesets.ts';
 import { runCommand } from '../support/run-command.ts';
 
 const obstacle = probeKernelLab();
@@ -72,6 +74,41 @@ onKernel('refuses frames that AF_PACKET refuses', async () => {
   await lab.loadRuleset('');
   const frames = [new Uint8Array(13), new Uint8Array(2000), web];
   expect(await lab.nftVerdicts(frames, 'ingress')).toEqual(['unsent', 'unsent', 'accepted']);
+});
+
+onKernel('forwards nothing unless it is a router', async () => {
+  const host = await openKernelLab();
+  try {
+    await host.loadRuleset('');
+    const seen = await host.observe([webBehind, web]);
+    expect(hookVerdict(seen, 0, 'prerouting')).toBe('accepted');
+    expect(hookVerdict(seen, 0, 'forward')).toBe('unreached');
+    expect(hookVerdict(seen, 1, 'input')).toBe('accepted');
+  } finally {
+    await host.close();
+  }
+});
+
+onKernel('forgets connections with the ruleset that tracked them', async () => {
+  const first = ethernet({}, ipv4({}, udp({ dport: 4000 })));
+  const tracked = chainOn('input', 'ct state new counter', 'udp dport 4000 drop');
+  for (let round = 0; round < 2; round += 1) {
+    // Accepted once, so that the entry is confirmed and stays.
+    await lab.loadRuleset(tracked.replace(' drop', ' accept'));
+    await lab.observe([first, first]);
+    expect((await lab.counters()).map((reading) => reading.packets)).toContain(2);
+  }
+});
+
+onKernel('gives the same observation and counters twice', async () => {
+  const { text, pool } = makeRuleset(42, { hooks: LAB_HOOKS });
+  const frames = makeFrames(42, 5000, pool);
+  const results = [];
+  for (let round = 0; round < 2; round += 1) {
+    await lab.loadRuleset(text);
+    results.push({ observation: await lab.observe(frames), counters: await lab.counters() });
+  }
+  expect(results[1]).toEqual(results[0]);
 });
 
 // One line for each kind of row in the kernel facts: what ingress matches and which hooks it reaches.

@@ -17,6 +17,7 @@ export interface Layer3 {
 }
 
 const EMPTY = new Uint8Array(0);
+const PEER_MAC = parseMac('02:00:00:00:00:02');
 
 function word(data: Uint8Array, offset: number, value: number): void {
   data[offset] = (value >> 8) & 0xff;
@@ -338,7 +339,7 @@ export function ethernet(fields: EthernetFields, content: Layer3): Uint8Array {
   const start = 14 + 4 * tags.length;
   const frame = new Uint8Array(Math.max(start + content.data.length, fields.padTo ?? 0));
   frame.set(macBytes(fields.daddr ?? LAB_MAC), 0);
-  frame.set(macBytes(fields.saddr ?? '02:00:00:00:00:02'), 6);
+  frame.set(macBytes(fields.saddr ?? PEER_MAC), 6);
   for (const [index, tag] of tags.entries()) {
     word(frame, 12 + 4 * index, tag.protocol ?? 0x8100);
     word(frame, 14 + 4 * index, ((tag.pcp ?? 0) << 13) | (tag.vid & 0xfff));

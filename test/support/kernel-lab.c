@@ -3,6 +3,7 @@
  * oracle sets saw, and runs a pinned XDP program over frames.
  *
  *   kernel-lab send RECEIVER SENDER   frames on stdin -> one little-endian u16 a frame on stdout
+ *   kernel-lab forget RECEIVER        empties the connection tracking table
  *   kernel-lab run PIN                frames on stdin -> one byte a frame (XDP action) on stdout
  *
  * Standard input is a sequence of { u32 length, little-endian; bytes }.
@@ -19,6 +20,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <sched.h>
@@ -277,6 +279,29 @@ static void flush_sets(int fd)
 	}
 }
 
+/* A CT_DELETE without a tuple deletes all (net/netfilter/nf_conntrack_netlink.c, ctnetlink_del_conntrack). */
+static void forget_connections(const char *netns)
+{
+	struct request request =
+		new_request(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, NLM_F_ACK, AF_UNSPEC);
+	struct {
+		struct nlmsghdr header;
+		struct nlmsgerr error;
+		uint8_t rest[256];
+	} reply;
+	int fd;
+
+	enter(netns);
+	fd = nf_socket();
+	if (send(fd, &request, request.header.nlmsg_len, 0) < 0 ||
+	    recv(fd, &reply, sizeof(reply), 0) < (ssize_t)NLMSG_LENGTH(sizeof(reply.error.error)))
+		die("forget connections");
+	if (reply.error.error != 0) {
+		errno = -reply.error.error;
+		die("forget connections");
+	}
+}
+
 static struct nlattr *find(struct nlattr *first, int size, int type)
 {
 	for (struct nlattr *at = first; size >= NLA_HDRLEN && at->nla_len >= NLA_HDRLEN;) {
@@ -435,11 +460,15 @@ int main(int argc, char **argv)
 		send_frames(argv[2], argv[3]);
 		return 0;
 	}
+	if (argc == 3 && strcmp(argv[1], "forget") == 0) {
+		forget_connections(argv[2]);
+		return 0;
+	}
 	if (argc == 3 && strcmp(argv[1], "run") == 0) {
 		read_frames();
 		run_program(argv[2]);
 		return 0;
 	}
-	fprintf(stderr, "usage: kernel-lab send RECEIVER SENDER | kernel-lab run PIN\n");
+	fprintf(stderr, "usage: kernel-lab send RECEIVER SENDER | forget RECEIVER | run PIN\n");
 	return 2;
 }

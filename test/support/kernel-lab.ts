@@ -35,13 +35,14 @@ export type XdpMode = 'native' | 'generic';
 
 /**
  * Two network namespaces: a receiver with the ruleset under test, and a sender at the other end of
- * its `eth0`. Addresses as in `LAB_ADDRESSES`; the receiver's MAC is `LAB_MAC`. Every method that
- * fails throws with what the command said.
+ * its `eth0`. Addresses as in `LAB_ADDRESSES`; the receiver's MAC is `LAB_MAC`. The receiver
+ * forwards but never answers, so that the same frames give the same counters. Every method that fails
+ * throws with what the command said.
  */
 export interface KernelLab {
   /** Name of the receiver's namespace (`/run/netns/NAME`). */
   readonly receiver: string;
-  /** Replaces the receiver's ruleset; counters start at zero. */
+  /** Replaces the receiver's ruleset; counters start at zero, connection tracking starts empty. */
   loadRuleset(nftText: string): Promise<void>;
   /** The last ruleset again, so all counters and sets are as just loaded. */
   resetCounters(): Promise<void>;
@@ -71,6 +72,9 @@ export interface KernelLab {
 
 // What the oracle's sets hold without growing.
 const MAX_FRAMES_PER_CALL = 20_000;
+
+// Words that can turn on connection tracking, whose entries outlive the ruleset that made them.
+const TRACKING = /\b(ct|nat|snat|dnat|masquerade|redirect|synproxy|notrack)\b/;
 
 const PROGRAMS = ['nft', 'ip', 'ethtool', 'bpftool', 'cc', 'nsenter', 'mount', 'umount'] as const;
 
@@ -142,6 +146,7 @@ export async function openKernelLab(
   };
   const loadRuleset = async (nftText: string) => {
     await inside(receiver, ['nft', '-f', '-'], `flush ruleset\n${nftText}\n${oracleRuleset()}`);
+    if (TRACKING.test(nftText)) await runCommand(helper, ['forget', receiver]);
     ruleset = nftText;
   };
   const observe = async (frames: readonly Uint8Array[]) => {

@@ -28,7 +28,16 @@ ${chain('first', FIRST, 'reached')}
 ${chain('last', LAST, 'seen')}`;
 }
 
-/** Chains before and after all others at every hook that note each packet's source MAC. */
+// The kernel's own answers would come back: what it sends to a broadcast address (an answer to a frame
+// from there, as often as the ICMP rate limit allows) is looped to ingress, and counted.
+const MUTE = `  chain mute {
+    type filter hook output priority ${LAST}; policy drop;
+  }`;
+
+/**
+ * Chains before and after all others at every hook that note each packet's source MAC; and one that
+ * keeps the receiver from sending anything of its own.
+ */
 export function oracleRuleset(): string {
   return `table netdev ${ORACLE_TABLE} {
 ${watchHook('ingress')}
@@ -37,6 +46,7 @@ table inet ${ORACLE_TABLE} {
 ${watchHook('prerouting')}
 ${watchHook('input')}
 ${watchHook('forward')}
+${MUTE}
 }
 `;
 }

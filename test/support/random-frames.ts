@@ -28,7 +28,7 @@ export interface FrameMix {
   readonly odd: number;
 }
 
-/** `count` frames, the same for the same seed; about 1 µs each. */
+/** `count` frames, the same for the same seed; about 8 µs each. */
 export function makeFrames(
   seed: number,
   count: number,

@@ -37,7 +37,11 @@ export function createRandom(seed: number): Random {
     },
     bytes: (length) => {
       const data = new Uint8Array(length);
-      for (let index = 0; index < length; index += 1) data[index] = next();
+      let bits = 0;
+      for (let index = 0; index < length; index += 1) {
+        bits = index % 4 === 0 ? next() : bits >>> 8;
+        data[index] = bits;
+      }
       return data;
     },
   };
