@@ -1,14 +1,3 @@
-/** A condition in a form that is the same however nft or we wrote it down. */
-export interface Group {
-  /** `base:bit` to its value, from all equalities; merged loads and single ones look alike. */
-  readonly bits: Map<string, string>;
-  /** Everything else, as text. */
-  readonly others: string[];
-}
-
-/** Tests between two steps that are not tests, and those steps. */
-export type Token = { readonly kind: 'group'; readonly group: Group } | { readonly kind: string };
-
 /** A value of `width` bits loaded from `base` at bit `offset`: ((load & mask) ^ xor) << shift. */
 export interface Load {
   readonly base: string;
@@ -181,7 +170,8 @@ function splitParts(registers: readonly Register[], words: readonly string[]): b
   let value = 0n;
   for (const register of registers) {
     const count = Math.ceil(register.load.width / 32);
-    value = (value << BigInt(register.load.width)) | constantOf(register, words.slice(at, at + count));
+    value =
+      (value << BigInt(register.load.width)) | constantOf(register, words.slice(at, at + count));
     at += count;
   }
   return value;
@@ -243,111 +233,139 @@ export function lookupText(
   return `${inverted ? 'not ' : ''}in ${key} { ${shown} }`;
 }
 
-/** Interprets a listing's instructions symbolically. */
-export function readInstructions(block: Block): readonly string[] {
-  const out = collect();
-  const registers = new Map<number, Register>();
-  let anonymous = 0;
-  const reg = (text: string | undefined): Register | undefined =>
-    registers.get(wordIndex(Number(text)));
-  const loadAll = (from: number): readonly Register[] =>
-    [...registers]
-      .filter(([word]) => word >= from)
-      .sort(([a], [b]) => a - b)
-      .map(([, register]) => register);
+/** Registers and output while the instructions of one block are followed. */
+interface Machine {
+  readonly out: Collector;
+  readonly registers: Map<number, Register>;
+  readonly sets: (readonly string[])[];
+}
 
+type Instruction = (machine: Machine, parts: readonly string[], line: string) => void;
+
+function register(machine: Machine, text: string | undefined): Register {
+  const found = machine.registers.get(wordIndex(Number(text)));
+  if (found === undefined) throw new Error(`register ${text} has not been loaded`);
+  return found;
+}
+
+/** All registers from the first of a key on: the parts of a concatenation. */
+function keyRegisters(machine: Machine, first: string | undefined): readonly Register[] {
+  return [...machine.registers]
+    .filter(([word]) => word >= wordIndex(Number(first)))
+    .sort(([a], [b]) => a - b)
+    .map(([, value]) => value);
+}
+
+function keysOnly(items: readonly string[]): readonly string[] {
+  return items.map((item) => `${item.split(' ')[0]} `);
+}
+
+const loadPayload: Instruction = ({ registers }, [length, header, offset, target]) => {
+  const width = Number(length) * 8;
+  const base = BASES[header ?? ''] ?? 'unknown';
+  const load = { base, offset: Number(offset) * 8, width, ...plain(width) };
+  registers.set(wordIndex(Number(target)), { load, hostOrder: false, ordered: false });
+};
+
+const loadMeta: Instruction = ({ registers }, [key, target]) => {
+  const [base, size, hostOrder] = META_NAMES[key ?? ''] ?? [`meta ${key}`, 4, true];
+  const load = { base, offset: 0, width: size * 8, ...plain(size * 8) };
+  registers.set(wordIndex(Number(target)), { load, hostOrder, ordered: false });
+};
+
+const maskXor: Instruction = (machine, [, source, maskWords, xorWords]) => {
+  const value = register(machine, source);
+  const mask = constantOf(value, (maskWords ?? '').trim().split(/\s+/));
+  const xor = constantOf(value, (xorWords ?? '').trim().split(/\s+/));
+  const { load } = value;
+  const back = (bits: bigint): bigint =>
+    load.shift < 0 ? bits << BigInt(-load.shift) : bits >> BigInt(load.shift);
+  value.load = {
+    ...load,
+    mask: load.mask & back(mask),
+    xor: (load.xor & back(mask)) ^ back(xor),
+  };
+};
+
+const shiftBits: Instruction = (machine, [, source, operator, count]) => {
+  const value = register(machine, source);
+  const by = Number.parseInt(count ?? '0', 16) * (operator === '<<' ? 1 : -1);
+  value.load = { ...value.load, shift: value.load.shift + by };
+};
+
+const swapBytes: Instruction = (machine, [target, direction, source]) => {
+  const { load, hostOrder } = register(machine, source);
+  // Behind ntoh constants are little-endian again.
+  const value =
+    direction === 'hton'
+      ? { load, hostOrder, ordered: true }
+      : { load, hostOrder: true, ordered: false };
+  machine.registers.set(wordIndex(Number(target)), value);
+};
+
+const compareRange: Instruction = (machine, [operator, source, values]) => {
+  const value = register(machine, source);
+  const words = (values ?? '').split(/\s+/);
+  const half = words.length / 2;
+  const lo = constantOf(value, words.slice(0, half));
+  const hi = constantOf(value, words.slice(half));
+  machine.out.other(describe(normal(value.load), `range-${operator}`, lo, hi));
+};
+
+const lookUp: Instruction = (machine, [first, name = '', target], line) => {
+  const parts = keyRegisters(machine, first);
+  const items = name.startsWith('__') ? readSet(parts, machine.sets.shift() ?? []) : name;
+  const isData = target !== undefined && target !== '0';
+  const shown = isData && typeof items !== 'string' ? keysOnly(items) : items;
+  const loads = parts.map(({ load }) => normal(load));
+  const text = lookupText(loads, / 0x1/.test(line), shown);
+  if (target === '0') machine.out.step(`vmap ${text}`);
+  else machine.out.other(text);
+  machine.registers.clear();
+};
+
+const chooseObject: Instruction = (machine, [first]) => {
+  const parts = keyRegisters(machine, first);
+  const items = readSet(parts, machine.sets.shift() ?? []);
+  const loads = parts.map(({ load }) => normal(load));
+  machine.out.other(lookupText(loads, false, keysOnly(items)));
+  machine.out.step('effect');
+  machine.registers.clear();
+};
+
+/** One row an instruction; the first that fits a line is taken, any other line is an effect. */
+const INSTRUCTIONS: readonly (readonly [pattern: RegExp, run: Instruction])[] = [
+  [/^payload load (\d+)b @ (\w+) header \+ (\d+) => reg (\d+)$/, loadPayload],
+  [/^meta load (\w+) => reg (\d+)$/, loadMeta],
+  [/^bitwise reg (\d+) = \( ?reg (\d+) & ([0-9a-fx ]+) ?\) \^ ([0-9a-fx ]+)$/, maskXor],
+  [/^bitwise reg (\d+) = \( reg (\d+) (<<|>>) 0x([0-9a-f]+) \)$/, shiftBits],
+  [/^byteorder reg (\d+) = (hton|ntoh)\(reg (\d+), \d+, \d+\)$/, swapBytes],
+  [/^range (eq|neq) reg (\d+) (.+)$/, compareRange],
+  [/^lookup reg (\d+) set (\S+)(?: dreg (\d+))?/, lookUp],
+  [/^objref sreg (\d+) set \S+/, chooseObject],
+  [
+    /^cmp (\w+) reg (\d+) (.+)$/,
+    (machine, [operator = '', source, words = '']) =>
+      compare(machine.out, register(machine, source), operator, words.split(/\s+/)),
+  ],
+  [
+    /^immediate reg 0 (.+)$/,
+    ({ out }, [verdict = '']) =>
+      out.step(`verdict ${verdict.replace(/^(jump|goto) -> /, '$1 ').trim()}`),
+  ],
+  [/^immediate reg/, () => {}],
+  [/^(?:counter|objref type 1 name)/, ({ out }) => out.step('count')],
+];
+
+/** Follows a listing's instructions symbolically: what they test, in the form of `Collector`. */
+export function readInstructions(block: Block): readonly string[] {
+  const machine: Machine = { out: collect(), registers: new Map(), sets: [...block.sets] };
   for (const line of block.instructions) {
-    let m: RegExpExecArray | null;
-    if ((m = /^payload load (\d+)b @ (\w+) header \+ (\d+) => reg (\d+)$/.exec(line))) {
-      const width = Number(m[1]) * 8;
-      const base = BASES[m[2] ?? ''] ?? 'unknown';
-      const load = { base, offset: Number(m[3]) * 8, width, ...plain(width) };
-      registers.set(wordIndex(Number(m[4])), { load, hostOrder: false, ordered: false });
-    } else if ((m = /^meta load (\w+) => reg (\d+)$/.exec(line))) {
-      const [base, size, hostOrder] = META_NAMES[m[1] ?? ''] ?? [`meta ${m[1]}`, 4, true];
-      const load = { base, offset: 0, width: size * 8, ...plain(size * 8) };
-      registers.set(wordIndex(Number(m[2])), { load, hostOrder, ordered: false });
-    } else if (
-      (m = /^bitwise reg (\d+) = \( ?reg (\d+) & ([0-9a-fx ]+) ?\) \^ ([0-9a-fx ]+)$/.exec(line))
-    ) {
-      const register = reg(m[2]);
-      if (register === undefined) continue;
-      const mask = constantOf(register, (m[3] ?? '').trim().split(/\s+/));
-      const xor = constantOf(register, (m[4] ?? '').trim().split(/\s+/));
-      const { load } = register;
-      const back = (value: bigint): bigint =>
-        load.shift < 0 ? value << BigInt(-load.shift) : value >> BigInt(load.shift);
-      register.load = {
-        ...load,
-        mask: load.mask & back(mask),
-        xor: (load.xor & back(mask)) ^ back(xor),
-      };
-    } else if ((m = /^bitwise reg (\d+) = \( reg (\d+) (<<|>>) 0x([0-9a-f]+) \)$/.exec(line))) {
-      const register = reg(m[2]);
-      if (register === undefined) continue;
-      const by = Number.parseInt(m[4] ?? '0', 16) * (m[3] === '<<' ? 1 : -1);
-      register.load = { ...register.load, shift: register.load.shift + by };
-    } else if ((m = /^byteorder reg (\d+) = (hton|ntoh)\(reg (\d+), (\d+), (\d+)\)$/.exec(line))) {
-      const register = reg(m[3]);
-      if (register !== undefined) register.ordered = m[2] === 'hton';
-      // Back in host order: constants behind it are little-endian.
-      if (register !== undefined && m[2] === 'ntoh') {
-        registers.set(wordIndex(Number(m[1])), {
-          load: register.load,
-          hostOrder: true,
-          ordered: false,
-        });
-      }
-    } else if ((m = /^cmp (\w+) reg (\d+) (.+)$/.exec(line))) {
-      const register = reg(m[2]);
-      if (register !== undefined) compare(out, register, m[1] ?? '', (m[3] ?? '').split(/\s+/));
-    } else if ((m = /^range (eq|neq) reg (\d+) (.+)$/.exec(line))) {
-      const register = reg(m[2]);
-      if (register === undefined) continue;
-      const words = (m[3] ?? '').split(/\s+/);
-      const half = words.length / 2;
-      const lo = constantOf(register, words.slice(0, half));
-      const hi = constantOf(register, words.slice(half));
-      out.other(describe(normal(register.load), `range-${m[1]}`, lo, hi));
-    } else if ((m = /^lookup reg (\d+) set (\S+)( dreg (\d+))?( 0x1)?/.exec(line))) {
-      const parts = loadAll(wordIndex(Number(m[1])));
-      const name = m[2] ?? '';
-      const isAnonymous = name.startsWith('__');
-      const items = isAnonymous ? readSet(parts, block.sets[anonymous] ?? []) : name;
-      if (isAnonymous) anonymous += 1;
-      const isVerdict = m[4] === '0';
-      const isData = m[4] !== undefined && !isVerdict;
-      const loads = parts.map(({ load }) => normal(load));
-      const shown =
-        isData && typeof items !== 'string' ? items.map((item) => `${item.split(' ')[0]} `) : items;
-      const text = lookupText(loads, / 0x1/.test(line), shown);
-      if (isVerdict) {
-        out.step(`vmap ${text}`);
-      } else out.other(text);
-      registers.clear();
-    } else if ((m = /^immediate reg 0 (.+)$/.exec(line))) {
-      out.step(`verdict ${(m[1] ?? '').replace(/^(jump|goto) -> /, '$1 ').trim()}`);
-    } else if ((m = /^objref sreg (\d+) set (\S+)/.exec(line))) {
-      const parts = loadAll(wordIndex(Number(m[1])));
-      const items = readSet(parts, block.sets[anonymous] ?? []);
-      anonymous += 1;
-      const keys = items.map((item) => `${item.split(' ')[0]} `);
-      out.other(
-        lookupText(
-          parts.map(({ load }) => normal(load)),
-          false,
-          keys,
-        ),
-      );
-      out.step('effect');
-      registers.clear();
-    } else if (/^(counter|objref type 1 name)/.test(line)) {
-      out.step('count');
-    } else if (!/^immediate/.test(line)) {
-      out.step('effect');
-    }
+    const row = INSTRUCTIONS.find(([pattern]) => pattern.test(line));
+    if (row === undefined) machine.out.step('effect');
+    else row[1](machine, (row[0].exec(line) ?? []).slice(1), line);
   }
-  return out.tokens();
+  return machine.out.tokens();
 }
 
 function plain(width: number): Pick<Load, 'mask' | 'xor' | 'shift'> {
