@@ -121,21 +121,3 @@ export function pickMac(random: Random, pool: FramePool): Uint8Array {
     ? random.pick(pool.mac)
     : random.pick(SPECIAL_MAC);
 }
-
-/** All that either pool holds. */
-export function joinPools(first: FramePool, second: FramePool): FramePool {
-  return {
-    ip: [...first.ip, ...second.ip],
-    ip6: [...first.ip6, ...second.ip6],
-    mac: [...first.mac, ...second.mac],
-    ports: [...first.ports, ...second.ports],
-    protocols: [...first.protocols, ...second.protocols],
-    etherTypes: [...first.etherTypes, ...second.etherTypes],
-    vlans: [...first.vlans, ...second.vlans],
-    icmpTypes: [...first.icmpTypes, ...second.icmpTypes],
-    tcpFlags: [...first.tcpFlags, ...second.tcpFlags],
-    bytes: [...first.bytes, ...second.bytes],
-    words: [...first.words, ...second.words],
-    flowLabels: [...first.flowLabels, ...second.flowLabels],
-  };
-}

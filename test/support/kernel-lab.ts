@@ -1,9 +1,8 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
-import { threadId } from 'node:worker_threads';
 import { buildLabHelper, runLabHelper } from './lab-helper.ts';
-import { receiverSetup, senderSetup } from './lab-network.ts';
+import { openLabNamespaces, runInside } from './lab-network.ts';
 import {
   type CounterReading,
   LAB_HOOKS,
@@ -116,36 +115,19 @@ export function hookVerdict(observation: Observation, index: number, hook: LabHo
   return ((mask >> (shift + 1)) & 1) === 1 ? 'accepted' : 'dropped';
 }
 
-let opened = 0;
-
 /** Makes the namespaces; `router` turns on forwarding (default routes leave by eth1, without ARP). */
 export async function openKernelLab(
   options: { readonly router?: boolean } = {},
 ): Promise<KernelLab> {
   const helper = await buildLabHelper();
-  const name = `nfo-${process.pid}-${threadId}-${opened}`;
-  opened += 1;
-  const receiver = `${name}-K`;
-  const sender = `${name}-W`;
-  const inside = (netns: string, args: readonly string[], input: string | null = null) =>
-    runCommand('nsenter', [`--net=/run/netns/${netns}`, ...args], input);
-  const made: string[] = [];
-  const deleteOnExit = () => {
-    for (const netns of made) execFileSync('ip', ['netns', 'delete', netns]);
-  };
-  process.once('exit', deleteOnExit);
+  const namespaces = await openLabNamespaces(options.router ?? false);
+  const { receiver, sender } = namespaces;
   let store: XdpStore | null = null;
-  let ruleset: string | null = null;
+  let ruleset = '';
   let attached: XdpMode | null = null;
 
-  const close = async () => {
-    process.removeListener('exit', deleteOnExit);
-    for (const netns of made.splice(0)) await runCommand('ip', ['netns', 'delete', netns]);
-    await store?.close();
-    store = null;
-  };
   const loadRuleset = async (nftText: string) => {
-    await inside(receiver, ['nft', '-f', '-'], `flush ruleset\n${nftText}\n${oracleRuleset()}`);
+    await runInside(receiver, ['nft', '-f', '-'], `flush ruleset\n${nftText}\n${oracleRuleset()}`);
     if (TRACKING.test(nftText)) await runCommand(helper, ['forget', receiver]);
     ruleset = nftText;
   };
@@ -158,38 +140,24 @@ export async function openKernelLab(
     }
     return observation;
   };
+  const setXdp = (mode: XdpMode, ...source: readonly string[]) => {
+    const flag = mode === 'native' ? 'xdpdrv' : 'xdpgeneric';
+    return runInside(receiver, ['ip', 'link', 'set', 'dev', 'eth0', flag, ...source]);
+  };
   const detachXdp = async () => {
-    if (attached === null) return;
-    const mode = attached === 'native' ? 'xdpdrv' : 'xdpgeneric';
-    await inside(receiver, ['ip', 'link', 'set', 'dev', 'eth0', mode, 'off']);
+    if (attached !== null) await setXdp(attached, 'off');
     attached = null;
   };
-
-  try {
-    for (const netns of [receiver, sender]) {
-      await runCommand('ip', ['netns', 'add', netns]);
-      made.push(netns);
-    }
-    await inside(sender, ['sh', '-eu'], senderSetup(receiver));
-    await inside(receiver, ['sh', '-eu'], receiverSetup(options.router ?? false));
-  } catch (error) {
-    await close();
-    throw error;
-  }
 
   return {
     receiver,
     loadRuleset,
     observe,
     detachXdp,
-    close,
-    async resetCounters() {
-      await loadRuleset(ruleset ?? '');
-    },
+    resetCounters: () => loadRuleset(ruleset),
     async counters() {
-      return readCounters(
-        (await inside(receiver, ['nft', '-j', '-t', 'list', 'ruleset'])).toString(),
-      );
+      const listing = await runInside(receiver, ['nft', '-j', '-t', 'list', 'ruleset']);
+      return readCounters(listing.toString());
     },
     async nftVerdicts(frames, hook) {
       const observation = await observe(frames);
@@ -203,14 +171,17 @@ export async function openKernelLab(
     readMap: readXdpMap,
     async attachXdp(program, mode) {
       await detachXdp();
-      const source =
-        typeof program === 'string' ? ['obj', program, 'sec', 'xdp'] : ['pinned', program.pin];
-      const flag = mode === 'native' ? 'xdpdrv' : 'xdpgeneric';
-      await inside(receiver, ['ip', 'link', 'set', 'dev', 'eth0', flag, ...source]);
+      if (typeof program === 'string') await setXdp(mode, 'obj', program, 'sec', 'xdp');
+      else await setXdp(mode, 'pinned', program.pin);
       attached = mode;
     },
     async run(program, ...args) {
-      return (await inside(receiver, [program, ...args])).toString();
+      return (await runInside(receiver, [program, ...args])).toString();
+    },
+    async close() {
+      await namespaces.close();
+      await store?.close();
+      store = null;
     },
   };
 }

@@ -1,3 +1,7 @@
+import { execFileSync } from 'node:child_process';
+import { threadId } from 'node:worker_threads';
+import { runCommand } from './run-command.ts';
+
 /** MAC of the receiving device, `eth0` in the lab's receiver; frames go here by default. */
 export const LAB_MAC = new Uint8Array([0x02, 0, 0, 0, 0, 0x01]);
 
@@ -22,7 +26,7 @@ function quietDevice(name: string): string {
 }
 
 /** Shell lines (inside the sender's namespace) that make the veth pairs and silence the sender. */
-export function senderSetup(receiver: string): string {
+function senderSetup(receiver: string): string {
   const pairs = PAIRS.map(
     (pair) => `ip link add ${pair.name} address ${pair.sender} type veth \\
   peer name ${pair.name} address ${pair.receiver} netns ${receiver}
@@ -39,7 +43,7 @@ ${pairs.join('\n')}
  * Shell lines (inside the receiver's namespace): addresses, no reverse path filter, no duplicate
  * address detection, nothing sent unasked that could show up in a counter.
  */
-export function receiverSetup(router: boolean): string {
+function receiverSetup(router: boolean): string {
   const forward = router ? 1 : 0;
   return `
 for scope in all default eth0 eth1 sync0; do
@@ -49,7 +53,6 @@ for scope in all default eth0 eth1 sync0; do
   echo 0 > /proc/sys/net/ipv6/conf/$scope/accept_ra
   echo 0 > /proc/sys/net/ipv6/conf/$scope/router_solicitations
 done
-echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || :
 echo ${forward} > /proc/sys/net/ipv4/ip_forward
 echo ${forward} > /proc/sys/net/ipv6/conf/all/forwarding
 echo 1 > /proc/sys/net/ipv6/conf/sync0/disable_ipv6
@@ -69,4 +72,51 @@ ip route add default via 2001:db8:1::2 dev eth1`
     : ''
 }
 `;
+}
+
+/** The lab's two namespaces, by name. */
+export interface LabNamespaces {
+  readonly receiver: string;
+  readonly sender: string;
+  close(): Promise<void>;
+}
+
+/** Runs a command inside a namespace and gives its standard output. */
+export function runInside(
+  netns: string,
+  args: readonly string[],
+  input: string | null = null,
+): Promise<Buffer> {
+  return runCommand('nsenter', [`--net=/run/netns/${netns}`, ...args], input);
+}
+
+let opened = 0;
+
+/** Makes both namespaces; they go with `close`, or when the process exits without it. */
+export async function openLabNamespaces(router: boolean): Promise<LabNamespaces> {
+  const name = `nfo-${process.pid}-${threadId}-${opened}`;
+  opened += 1;
+  const receiver = `${name}-K`;
+  const sender = `${name}-W`;
+  const made: string[] = [];
+  const deleteOnExit = () => {
+    for (const netns of made) execFileSync('ip', ['netns', 'delete', netns]);
+  };
+  process.once('exit', deleteOnExit);
+  const close = async () => {
+    process.removeListener('exit', deleteOnExit);
+    for (const netns of made.splice(0)) await runCommand('ip', ['netns', 'delete', netns]);
+  };
+  try {
+    for (const netns of [receiver, sender]) {
+      await runCommand('ip', ['netns', 'add', netns]);
+      made.push(netns);
+    }
+    await runInside(sender, ['sh', '-eu'], senderSetup(receiver));
+    await runInside(receiver, ['sh', '-eu'], receiverSetup(router));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { receiver, sender, close };
 }
