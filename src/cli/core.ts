@@ -1,13 +1,9 @@
-import { readFile } from 'node:fs/promises';
-import { text } from 'node:stream/consumers';
 import type { Artifact } from '../backends/backend.ts';
 import type { Facts } from '../ir/facts.ts';
 import type { RuleId, Ruleset } from '../ir/ruleset.ts';
-import { readJsonText } from '../nft/ruleset-json.ts';
 import type { PlanReport } from '../plan/report.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
-import { errorAt, fail } from '../support/diagnostics.ts';
 
 /** What every command that looks at a ruleset hands to the core. */
 export interface Situation {
@@ -79,24 +75,6 @@ export interface TraceReport {
 
 function notLinked(what: string): never {
   throw new Error(`bug: not linked yet: ${what}`);
-}
-
-/** Where a ruleset comes from. */
-export type RulesetSource =
-  | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'stdin' }
-  | { readonly kind: 'live' };
-
-/** Reads a ruleset; for now only as JSON, until src/nft/read.ts takes over. */
-export async function readRuleset(source: RulesetSource): Promise<Result<Ruleset>> {
-  if (source.kind === 'live') return notLinked('the live ruleset');
-  if (source.kind === 'stdin') return readJsonText(await text(process.stdin), '-');
-  try {
-    return readJsonText(await readFile(source.path, 'utf8'), source.path);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return fail(errorAt('read/unreadable', `cannot read the ruleset: ${why}`));
-  }
 }
 
 /** Compiles for one target. */

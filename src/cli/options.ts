@@ -2,11 +2,12 @@ import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Facts } from '../ir/facts.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
+import { readRuleset } from '../nft/read.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
-import { CONCESSIONS, readRuleset } from './core.ts';
+import { CONCESSIONS } from './core.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
 
 /** Options of every command that looks at a ruleset, as commander hands them over. */
