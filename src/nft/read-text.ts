@@ -10,6 +10,7 @@ import {
   runProgram,
 } from './read-process.ts';
 import { readJsonText } from './ruleset-json.ts';
+import { splitText } from './split-text.ts';
 
 /** nft text, where its relative includes are looked up, and what messages call it. */
 export interface NftText {
@@ -33,13 +34,15 @@ const CHAINS_MARK = '\n%chains%\n';
  */
 const SCRIPT = `
 command -v nft >/dev/null || exit ${NO_NFT}
-directory=$1; shift
+directory=$1; lengths=$2; shift 2
 for name in "$@"; do
   for kind in dummy ifb bridge; do
     ip link add "$name" type $kind 2>/dev/null && break
   done
 done
-nft -I "$directory" -f - || exit ${NOT_LOADED}
+for length in $lengths; do
+  head -c "$length" | nft -I "$directory" -f - || exit ${NOT_LOADED}
+done
 nft -j list ruleset || exit ${NOT_LISTED}
 printf '${CHAINS_MARK.replaceAll('\n', '\\n').replaceAll('%', '%%')}'
 nft list chains
@@ -47,11 +50,25 @@ nft list chains
 
 const MOST_ATTEMPTS = 8;
 
-async function load(source: NftText, text: string, devices: readonly string[]): Promise<Finished> {
+/** The system does not let this user make the namespace. */
+function isRefused(run: Finished): boolean {
+  return !run.started || /unshare: .*(not permitted|failed)/.test(run.stderr);
+}
+
+async function load(
+  source: NftText,
+  pieces: readonly string[],
+  devices: readonly string[],
+): Promise<Finished> {
+  const lengths = pieces.map((piece) => Buffer.byteLength(piece)).join(' ');
+  const args = ['--', 'sh', '-c', SCRIPT, 'sh', source.directory, lengths, ...devices];
+  const options = { input: pieces.join(''), cwd: source.directory };
   // Root does without a user namespace: only there nft may enlarge its socket buffers.
-  const flags = process.geteuid?.() === 0 ? '-n' : '-rn';
-  const args = [flags, '--', 'sh', '-c', SCRIPT, 'sh', source.directory, ...devices];
-  return runProgram('unshare', args, { input: text, cwd: source.directory });
+  if (process.geteuid?.() === 0) {
+    const run = await runProgram('unshare', ['-n', ...args], options);
+    if (!isRefused(run)) return run;
+  }
+  return runProgram('unshare', ['-rn', ...args], options);
 }
 
 const KERNEL_HELP =
@@ -84,7 +101,7 @@ function syntaxDiagnostics(source: NftText, stderr: string): readonly Diagnostic
 }
 
 function failure(source: NftText, run: Finished): readonly Diagnostic[] {
-  if (!run.started || /unshare: .*(not permitted|failed)/.test(run.stderr)) {
+  if (isRefused(run)) {
     const detail = run.started ? (run.stderr.trim().split('\n')[0] ?? '') : 'unshare is missing';
     return [
       errorAt('read/namespace', `nft text is read in a private network namespace: ${detail}`, {
@@ -94,7 +111,7 @@ function failure(source: NftText, run: Finished): readonly Diagnostic[] {
   }
   if (run.status === NO_NFT) return [nftMissing()];
   if (run.status === NOT_LISTED) return [nftCrashed('listed the file it had loaded', run.stderr)];
-  if (diedBySignal(run.status) || /Aborted|core dumped|Assertion/.test(run.stderr)) {
+  if (diedBySignal(run.status) || /Aborted|core dumped|Assertion|Segmentation/.test(run.stderr)) {
     return [nftCrashed('loaded the file', run.stderr)];
   }
   if (/Message too long/.test(run.stderr)) {
@@ -136,10 +153,22 @@ function mayLoseProtocols(text: string): boolean {
   );
 }
 
+/** Loads the text at once, or in pieces when it is too long for nft without privileges. */
+async function loadWhole(
+  source: NftText,
+  text: string,
+  devices: readonly string[],
+): Promise<Finished> {
+  const run = await load(source, [text], devices);
+  if (!/Message too long/.test(run.stderr)) return run;
+  const pieces = splitText(text);
+  return pieces === null ? run : load(source, pieces, devices);
+}
+
 async function loadWithDevices(source: NftText, text: string): Promise<Finished> {
   const devices = new Set(scanDevices(text));
   for (let attempt = 1; ; attempt += 1) {
-    const run = await load(source, text, [...devices]);
+    const run = await loadWhole(source, text, [...devices]);
     if (run.status !== NOT_LOADED || attempt === MOST_ATTEMPTS) return run;
     const before = devices.size;
     for (const name of missingDevices(run.stderr, text)) devices.add(name);

@@ -7,6 +7,7 @@ import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readRuleset } from '../../src/nft/read.ts';
 import { moveProtocols, prepareTables } from '../../src/nft/read-text.ts';
 import { readJsonText } from '../../src/nft/ruleset-json.ts';
+import { splitText } from '../../src/nft/split-text.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'nft-read-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -213,4 +214,25 @@ it.skipIf(noNft)('gives the place of an error in nft text', async () => {
   expect(result.ok ? [] : result.diagnostics.map(({ code, place }) => [code, place])).toEqual([
     ['read/nft', { kind: 'file', file: path, line: 3, column: 15 }],
   ]);
+});
+
+it('cuts long text into pieces that declare first and keep the order of rules', () => {
+  const rules = Array.from({ length: 900 }, (_, n) => `tcp dport ${n} accept comment "a { b; # c"`);
+  const text = `define a = 5 # five
+table inet t {
+  set s { type inet_service; elements = { 1, 2 } }
+  chain c {
+    type filter hook input priority 0; policy drop;
+    ${rules.join('\n    ')}
+  }
+}
+`;
+  const pieces = splitText(text) ?? [];
+  expect(pieces[0]).not.toContain('dport');
+  expect(pieces[0]).toContain('policy drop');
+  expect(pieces[1]).toContain('add element inet t s { 1, 2 }');
+  expect(Math.max(...pieces.map(({ length }) => length))).toBeLessThan(13_000);
+  const found = pieces.join('').match(/^tcp dport .*$/gm);
+  expect(found).toEqual(rules);
+  expect(splitText('include "other.nft"\n')).toBe(null);
 });
