@@ -1,6 +1,14 @@
 import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Insn, JaInsn, JumpInsn, JumpOp } from './insn.ts';
-import { endsFlow, type FarJumps, isNear, jumpDistance, type Layout, layOut } from './layout.ts';
+import {
+  endsFlow,
+  type FarJumps,
+  isNear,
+  jumpDistance,
+  type Layout,
+  layOut,
+  numberSlots,
+} from './layout.ts';
 import { NEAR_MAX } from './opcodes.ts';
 
 /** A jump that does not reach its target, at its estimated slot. */
@@ -13,7 +21,7 @@ interface FarJump {
 /** A plain jump that others go through; `target` is the next island or the label itself. */
 interface Island {
   readonly name: string;
-  readonly from: JumpInsn | JaInsn;
+  readonly from: FarJump;
   target: string;
 }
 
@@ -56,6 +64,8 @@ const INVERSE: Readonly<Record<JumpOp, JumpOp | null>> = {
   set: null,
 };
 
+/** Origin of what was added for no single jump. */
+const NEW = -1;
 /** Rounds before giving up; each counts on a shorter reach than the one before. */
 const ROUNDS = 12;
 /** Slots of the longest program: BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h. */
@@ -128,7 +138,7 @@ function siteBefore(ground: Ground, slot: number): number {
 function addIsland(ground: Ground, site: number, from: FarJump): Island {
   const there = ground.plan.islands.get(site) ?? [];
   const name = `${from.insn.target}~${site}`;
-  const island: Island = { name, from: from.insn, target: from.insn.target };
+  const island: Island = { name, from, target: from.insn.target };
   there.push(island);
   ground.room -= 1;
   ground.plan.islands.set(site, there);
@@ -226,62 +236,96 @@ function planJumps(ground: Ground, targets: Int32Array, farJumps: FarJumps): boo
   return true;
 }
 
+/** An instruction of the new program and the list index of the one given that it comes from. */
+type Placed = readonly [insn: Insn, origin: number];
+
 /** `if inverse goto skip; gotol target; skip:`, or with a second jump where no inverse exists. */
-function turnAround(insn: JumpInsn, index: number): readonly Insn[] {
+function turnAround(insn: JumpInsn, index: number): readonly Placed[] {
   const { rule, note, target } = insn;
   const inverse = INVERSE[insn.op];
   const skip = `~skip${index}`;
-  const far: Insn = { kind: 'ja', target, rule, note };
-  if (inverse !== null) {
-    return [{ ...insn, op: inverse, target: skip }, far, { kind: 'label', name: skip }];
-  }
+  const far: Placed = [{ kind: 'ja', target, rule, note }, index];
+  const end: Placed = [{ kind: 'label', name: skip }, NEW];
+  if (inverse !== null) return [[{ ...insn, op: inverse, target: skip }, index], far, end];
   const take = `~take${index}`;
   return [
-    { ...insn, target: take },
-    { kind: 'ja', target: skip, rule, note },
-    { kind: 'label', name: take },
+    [{ ...insn, target: take }, index],
+    [{ kind: 'ja', target: skip, rule, note }, index],
+    [{ kind: 'label', name: take }, NEW],
     far,
-    { kind: 'label', name: skip },
+    end,
   ];
 }
 
 /** The islands before list element `index`, with a jump over them where control comes along. */
-function emitIslands(islands: readonly Island[], index: number, isGap: boolean): readonly Insn[] {
+function emitIslands(islands: readonly Island[], index: number, isGap: boolean): readonly Placed[] {
   const over = `~over${index}`;
-  const jumps = islands.flatMap(({ name, target, from }): Insn[] => [
-    { kind: 'label', name },
-    { kind: 'ja', target, rule: from.rule, note: `island to ${from.target}` },
+  const jumps = islands.flatMap(({ name, target, from: { insn, index: origin } }): Placed[] => [
+    [{ kind: 'label', name }, NEW],
+    [{ kind: 'ja', target, rule: insn.rule, note: `island to ${insn.target}` }, origin],
   ]);
   if (isGap) return jumps;
-  const skip: Insn = { kind: 'ja', target: over, rule: null, note: 'over islands' };
-  return [skip, ...jumps, { kind: 'label', name: over }];
+  return [
+    [{ kind: 'ja', target: over, rule: null, note: 'over islands' }, NEW],
+    ...jumps,
+    [{ kind: 'label', name: over }, NEW],
+  ];
 }
 
-/** The program under a plan, and the new list index of each element as given. */
-function carryOut(ground: Ground): { readonly insns: readonly Insn[]; readonly moved: Int32Array } {
-  const { plan } = ground;
+/** What one list element becomes. */
+function replace(plan: Plan, insn: Insn, index: number): readonly Placed[] | null {
+  if (insn.kind !== 'jump' && insn.kind !== 'ja') return null;
+  const detour = plan.detours.get(index);
+  if (detour !== undefined) return [[{ ...insn, target: detour }, index]];
+  return insn.kind === 'jump' && plan.inverted.has(index) ? turnAround(insn, index) : null;
+}
+
+/** The program under a plan, laid out, and the new slot of each element as given. */
+interface Outcome extends BridgedProgram {
+  readonly moved: Int32Array;
+}
+
+/**
+ * Puts a plan into effect. Only added labels are looked up by name; the others moved with their
+ * jumps' origins, whose targets `given` knows.
+ */
+function carryOut(ground: Ground, given: Layout): Outcome {
+  const { plan, gapBefore } = ground;
   const insns: Insn[] = [];
-  const moved = new Int32Array(ground.insns.length + 1);
+  const origins: number[] = [];
+  const added = new Map<string, number>();
+  const places = new Int32Array(ground.insns.length + 1);
+  const put = ([insn, origin]: Placed): void => {
+    if (insn.kind === 'label') added.set(insn.name, insns.length);
+    insns.push(insn);
+    origins.push(origin);
+  };
   for (let index = 0; index <= ground.insns.length; index += 1) {
     const islands = plan.islands.get(index);
     if (islands !== undefined) {
-      for (const insn of emitIslands(islands, index, ground.gapBefore[index] === index)) {
-        insns.push(insn);
-      }
+      for (const placed of emitIslands(islands, index, gapBefore[index] === index)) put(placed);
     }
-    moved[index] = insns.length;
+    places[index] = insns.length;
     const insn = ground.insns[index];
     if (insn === undefined) continue;
-    const detour = plan.detours.get(index);
-    if (detour !== undefined && (insn.kind === 'jump' || insn.kind === 'ja')) {
-      insns.push({ ...insn, target: detour });
-    } else if (insn.kind === 'jump' && plan.inverted.has(index)) {
-      insns.push(...turnAround(insn, index));
-    } else {
+    const replacement = replace(plan, insn, index);
+    if (replacement !== null) replacement.forEach(put);
+    else {
       insns.push(insn);
+      origins.push(index);
     }
   }
-  return { insns, moved };
+  const slots = numberSlots(insns);
+  const targets = new Int32Array(insns.length).fill(-1);
+  insns.forEach((insn, index) => {
+    if (insn.kind !== 'jump' && insn.kind !== 'ja') return;
+    const origin = origins[index] ?? NEW;
+    const isSame = ground.insns[origin] === insn;
+    const target = isSame ? undefined : added.get(insn.target);
+    targets[index] = target ?? places[given.targets[origin] ?? 0] ?? 0;
+  });
+  const moved = places.map((index) => slots[index] ?? 0);
+  return { insns, layout: { slots, targets }, moved };
 }
 
 /** A program whose jumps can all be encoded, and where it stands. */
@@ -298,6 +342,8 @@ export interface BridgedProgram {
 export function bridgeFarJumps(insns: readonly Insn[], farJumps: FarJumps): Result<BridgedProgram> {
   const layout = layOut(insns);
   if (allReach(insns, layout, farJumps)) return succeed({ insns, layout });
+  const taken = insns.find((insn) => insn.kind === 'label' && insn.name.includes('~'));
+  if (taken?.kind === 'label') throw new Error(`bug: label ${taken.name}: ~ is kept for islands`);
   const gaps = findGaps(insns);
   let { slots } = layout;
   const room = SLOTS_MAX - (slots[insns.length] ?? 0);
@@ -306,12 +352,9 @@ export function bridgeFarJumps(insns: readonly Insn[], farJumps: FarJumps): Resu
     const plan: Plan = { islands: new Map(), detours: new Map(), inverted: new Set() };
     const ground: Ground = { insns, slots, ...gaps, reach, plan, room };
     if (!planJumps(ground, layout.targets, farJumps)) break;
-    const bridged = carryOut(ground);
-    const result = layOut(bridged.insns);
-    if (allReach(bridged.insns, result, farJumps)) {
-      return succeed({ insns: bridged.insns, layout: result });
-    }
-    slots = bridged.moved.map((index) => result.slots[index] ?? 0);
+    const outcome = carryOut(ground, layout);
+    if (allReach(outcome.insns, outcome.layout, farJumps)) return succeed(outcome);
+    slots = outcome.moved;
   }
   return fail(
     errorAt(

@@ -57,20 +57,27 @@ export function labelIndex(labels: ReadonlyMap<string, number>, target: string):
   return index;
 }
 
-/** Numbers the slots and resolves the jumps; labels that are undefined or defined twice are bugs. */
-export function layOut(insns: readonly Insn[]): Layout {
-  const labels = indexLabels(insns);
+/** Slot of each list element, and of the end. */
+export function numberSlots(insns: readonly Insn[]): Int32Array {
   const slots = new Int32Array(insns.length + 1);
-  const targets = new Int32Array(insns.length).fill(-1);
   let slot = 0;
   insns.forEach((insn, index) => {
     slots[index] = slot;
     slot += slotsOf(insn);
+  });
+  slots[insns.length] = slot;
+  return slots;
+}
+
+/** Numbers the slots and resolves the jumps; labels that are undefined or defined twice are bugs. */
+export function layOut(insns: readonly Insn[]): Layout {
+  const labels = indexLabels(insns);
+  const targets = new Int32Array(insns.length).fill(-1);
+  insns.forEach((insn, index) => {
     if (insn.kind !== 'jump' && insn.kind !== 'ja') return;
     targets[index] = labelIndex(labels, insn.target);
   });
-  slots[insns.length] = slot;
-  return { slots, targets };
+  return { slots: numberSlots(insns), targets };
 }
 
 /** What the jump at list index `from` adds to the slot after it, in slots; 0 for the rest. */

@@ -1,31 +1,34 @@
 import type { Insn } from './insn.ts';
-import { endsFlow, indexLabels, labelIndex } from './layout.ts';
+import { endsFlow, layOut } from './layout.ts';
 
-/** The first real instruction at or after a list index. */
-function skipLabels(insns: readonly Insn[], from: number): number {
-  let index = from;
-  while (insns[index]?.kind === 'label') index += 1;
-  return index;
+/** List index of the first real instruction at or after each list index. */
+function findNext(insns: readonly Insn[]): Int32Array {
+  const next = new Int32Array(insns.length + 1).fill(insns.length);
+  for (let index = insns.length - 1; index >= 0; index -= 1) {
+    next[index] = insns[index]?.kind === 'label' ? (next[index + 1] ?? 0) : index;
+  }
+  return next;
 }
 
-/** The label a jump to `target` ends at, following plain jumps; a loop of them ends anywhere. */
+/** The label (by list index) that a jump to `label` ends at; a loop of plain jumps ends anywhere. */
 function followJumps(
   insns: readonly Insn[],
-  labels: ReadonlyMap<string, number>,
-  known: Map<string, string>,
-  target: string,
-): string {
-  const path: string[] = [];
-  let at = target;
-  while (!known.has(at)) {
-    known.set(at, at); // also ends loops
+  next: Int32Array,
+  targets: Int32Array,
+  ends: Int32Array,
+  label: number,
+): number {
+  const path: number[] = [];
+  let at = label;
+  while (ends[at] === -1) {
+    ends[at] = at; // also ends loops
     path.push(at);
-    const insn = insns[skipLabels(insns, labelIndex(labels, at))];
-    if (insn?.kind !== 'ja') break;
-    at = insn.target;
+    const index = next[at] ?? 0;
+    if (insns[index]?.kind !== 'ja') break;
+    at = targets[index] ?? at;
   }
-  const end = known.get(at) ?? at;
-  for (const step of path) known.set(step, end);
+  const end = ends[at] ?? at;
+  for (const step of path) ends[step] = end;
   return end;
 }
 
@@ -35,18 +38,24 @@ function followJumps(
  * `removeUnreachable` takes out. Linear time.
  */
 export function threadJumps(insns: readonly Insn[]): readonly Insn[] {
-  const labels = indexLabels(insns);
-  const known = new Map<string, string>();
-  const threaded = insns.map((insn) => {
-    if (insn.kind !== 'jump' && insn.kind !== 'ja') return insn;
-    const target = followJumps(insns, labels, known, insn.target);
-    return target === insn.target ? insn : { ...insn, target };
+  const { targets } = layOut(insns);
+  const next = findNext(insns);
+  const ends = new Int32Array(insns.length).fill(-1);
+  const threaded: Insn[] = [];
+  insns.forEach((insn, index) => {
+    if (insn.kind !== 'jump' && insn.kind !== 'ja') {
+      threaded.push(insn);
+      return;
+    }
+    const target = targets[index] ?? 0;
+    const end = followJumps(insns, next, targets, ends, target);
+    if (insn.kind === 'ja' && end > index && next[index + 1] === next[end]) return;
+    const label = insns[end];
+    threaded.push(
+      label?.kind === 'label' && end !== target ? { ...insn, target: label.name } : insn,
+    );
   });
-  return threaded.filter((insn, index) => {
-    if (insn.kind !== 'ja') return true;
-    const to = labelIndex(labels, insn.target);
-    return to < index || skipLabels(threaded, index + 1) < to;
-  });
+  return threaded;
 }
 
 /**
@@ -55,23 +64,23 @@ export function threadJumps(insns: readonly Insn[]): readonly Insn[] {
  * taken to go both ways, as there. Linear time.
  */
 export function removeUnreachable(insns: readonly Insn[]): readonly Insn[] {
-  const labels = indexLabels(insns);
-  const reached = new Uint8Array(insns.length);
-  const wanted = new Set<string>();
+  const { targets } = layOut(insns);
+  const isReached = new Uint8Array(insns.length);
+  const isWanted = new Uint8Array(insns.length);
   const waiting = [0];
   for (let start = waiting.pop(); start !== undefined; start = waiting.pop()) {
-    for (let index = start; index < insns.length && reached[index] === 0; index += 1) {
-      const insn = insns[index];
-      if (insn === undefined) break;
-      reached[index] = 1;
-      if (insn.kind === 'jump' || insn.kind === 'ja') {
-        wanted.add(insn.target);
-        waiting.push(labelIndex(labels, insn.target));
+    for (let index = start; index < insns.length && isReached[index] === 0; index += 1) {
+      isReached[index] = 1;
+      const target = targets[index] ?? -1;
+      if (target !== -1) {
+        isWanted[target] = 1;
+        waiting.push(target);
       }
-      if (endsFlow(insn)) break;
+      const insn = insns[index];
+      if (insn !== undefined && endsFlow(insn)) break;
     }
   }
   return insns.filter(
-    (insn, index) => reached[index] === 1 && (insn.kind !== 'label' || wanted.has(insn.name)),
+    (insn, index) => isReached[index] === 1 && (insn.kind !== 'label' || isWanted[index] === 1),
   );
 }
