@@ -29,6 +29,13 @@ export function paint(terminal: Terminal, style: Style, text: string): string {
   return terminal.colour ? `\u001b[${SGR[style]}m${text}\u001b[0m` : text;
 }
 
+/** Control characters as `\\u001b`, so that a ruleset's comments cannot drive the terminal. */
+export function showControls(text: string): string {
+  return text.replace(/\p{Cc}/gu, (char) => {
+    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
 /** At most `width` columns; what is cut off ends in `…`. */
 export function cutText(text: string, width: number): string {
   const letters = [...text];
@@ -50,7 +57,8 @@ export function wrapText(text: string, width: number): readonly string[] {
 }
 
 /** Left-aligned columns two blanks apart; the last one is cut at the terminal's edge. */
-export function renderTable(rows: readonly (readonly string[])[], width: number): string {
+export function renderTable(cells: readonly (readonly string[])[], width: number): string {
+  const rows = cells.map((row) => row.map(showControls));
   const widths: number[] = [];
   for (const row of rows) {
     for (const [column, cell] of row.entries()) {
@@ -59,8 +67,8 @@ export function renderTable(rows: readonly (readonly string[])[], width: number)
   }
   return rows
     .map((row) => {
-      const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
-      return cutText(cells.join('  ').trimEnd(), width);
+      const padded = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
+      return cutText(padded.join('  ').trimEnd(), width);
     })
     .join('\n');
 }

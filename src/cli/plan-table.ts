@@ -1,6 +1,6 @@
 import type { PlannedRule, PlanReport } from '../plan/report.ts';
 import type { Terminal } from './output.ts';
-import { cutText, paint, renderTable, wrapText } from './output.ts';
+import { cutText, paint, renderTable, showControls, wrapText } from './output.ts';
 
 /** Below this many columns a reason goes on lines of its own under its rule. */
 const WIDE = 110;
@@ -17,7 +17,7 @@ function positionOf({ rule }: PlannedRule): string {
 }
 
 function reasonsOf({ reasons }: PlannedRule): string {
-  return reasons.map(({ message }) => message).join('; ');
+  return showControls(reasons.map(({ message }) => message).join('; '));
 }
 
 function groupByChain(rules: readonly PlannedRule[]): ReadonlyMap<string, readonly PlannedRule[]> {
@@ -52,7 +52,7 @@ function renderRule(rule: PlannedRule, columns: Columns, terminal: Terminal): st
   const offloaded = rule.tier !== HOST;
   const position = positionOf(rule).padStart(columns.position);
   const tier = paint(terminal, offloaded ? 'green' : 'yellow', rule.tier.padEnd(columns.tier));
-  const text = cutText(rule.text, columns.rule);
+  const text = cutText(showControls(rule.text), columns.rule);
   const head = [GAP.slice(1), position, tier].join(' ');
   const reason = reasonsOf(rule);
   if (reason === '') return `${head}${GAP}${text}`;

@@ -2,7 +2,14 @@ import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { cutText, paint, renderTable, wrapText, writeFiles } from '../../src/cli/output.ts';
+import {
+  cutText,
+  paint,
+  renderTable,
+  showControls,
+  wrapText,
+  writeFiles,
+} from '../../src/cli/output.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const folder = () => mkdtempSync(join(tmpdir(), 'nft-offload-'));
@@ -47,4 +54,9 @@ it('aligns columns without trailing blanks', () => {
 it('paints only where colours are shown', () => {
   expect(paint({ width: 80, colour: false }, 'red', 'x')).toBe('x');
   expect(paint({ width: 80, colour: true }, 'red', 'x')).toBe('\u001b[31mx\u001b[0m');
+});
+
+it('a comment cannot drive the terminal', () => {
+  expect(showControls('a\u001b[2Jb\n')).toBe('a\\u001b[2Jb\\u000a');
+  expect(renderTable([['\u001b[2J']], 80)).toBe('\\u001b[2J');
 });
