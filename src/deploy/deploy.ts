@@ -3,14 +3,15 @@ import type { Counter } from '../ir/classifier.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, detachArgv, formatProgram, type XdpMode } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
+import { foldGoneRules } from './gone-rules.ts';
 import { type LoadedProgram, loadGeneration, removeGeneration } from './load.ts';
 import { withDeviceLock } from './lock.ts';
 import { checkMachine, mountBpffs, warning } from './machine.ts';
 import { carryCounts, ownerOf } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
-import { type DeployState, writeState } from './state.ts';
-import { readOwnerCounts, type Survey, surveyDevice } from './survey.ts';
-import { planSwitch, type SwitchPlan, switchProgram, undoSwitch } from './switch-program.ts';
+import { type DeployState, removeState, writeState } from './state.ts';
+import { collectCounts, type Survey, surveyDevice } from './survey.ts';
+import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
 import type { Transport } from './transport.ts';
 
 /** A compiled program and where it goes. */
@@ -78,9 +79,11 @@ function reviewSwitch(plan: SwitchPlan, survey: Survey, force: boolean): Result<
   );
 }
 
-function newState(
+/** The state while the switch is under way. */
+function beginState(
   request: DeployRequest,
   survey: Survey,
+  before: DeployState | null,
   generation: number,
   program: LoadedProgram,
 ): DeployState {
@@ -89,31 +92,33 @@ function newState(
     device: request.device,
     ifindex: survey.device.ifindex,
     bootId: survey.bootId,
-    mode: request.mode,
-    generation,
-    programId: program.id,
-    rulesetChecksum: request.rulesetChecksum,
-    layout: request.counters,
-    owners: request.counterOwners.map(ownerOf),
-    carried: [],
+    current: {
+      mode: request.mode,
+      generation,
+      programId: program.id,
+      rulesetChecksum: request.rulesetChecksum,
+      layout: request.counters,
+      owners: request.counterOwners.map(ownerOf),
+      carried: [],
+    },
+    previous: before?.current ?? null,
   };
 }
 
-/** The new state with the counts of the program before; what cannot be read is said. */
-async function carryState(
+/** Takes over the counts of the program before; what cannot be read is said. */
+async function finishSwitch(
   transport: Transport,
   paths: DeployPaths,
-  old: DeployState | null,
-  next: DeployState,
+  state: DeployState,
 ): Promise<Result<DeployState>> {
-  if (old === null) return succeed(next);
-  const counted = await readOwnerCounts(transport, paths, old, true);
-  const last = counted.ok ? counted.value : [];
-  const lost = counted.ok
-    ? []
-    : counted.diagnostics.map(({ message }) => warning('deploy/counts-lost', message));
-  const carried = [...carryCounts([...old.carried, ...last], next.owners)];
-  return succeed({ ...next, carried }, lost);
+  const counts = await collectCounts(transport, paths, state, true);
+  if (!counts.ok) return counts;
+  const { current } = state;
+  const all = carryCounts(counts.value.before, current.owners);
+  const carried = [...(await foldGoneRules(transport, all, current.owners))];
+  const finished: DeployState = { ...state, current: { ...current, carried }, previous: null };
+  await writeState(transport, paths, finished);
+  return succeed(finished, counts.diagnostics);
 }
 
 /** Attached and recorded, or neither. */
@@ -121,24 +126,27 @@ async function switchAndRecord(
   transport: Transport,
   paths: DeployPaths,
   plan: SwitchPlan,
-  survey: Survey,
-  next: DeployState,
+  before: DeployState | null,
+  begun: DeployState,
 ): Promise<Result<null>> {
-  const target = generationPaths(paths, plan.device, next.generation);
-  const switched = await switchProgram(transport, plan, target, next.programId);
-  if (!switched.ok) return switched;
-  const { state } = survey;
+  const { device } = plan;
+  const { generation, programId } = begun.current;
   try {
-    const carried = await carryState(transport, paths, state, next);
-    if (!carried.ok) return carried;
-    await writeState(transport, paths, carried.value);
-    return succeed(null, carried.diagnostics);
+    await writeState(transport, paths, begun);
   } catch (error) {
-    const previous =
-      state === null ? null : generationPaths(paths, plan.device, state.generation).program;
-    await undoSwitch(transport, plan, target, previous);
+    await removeGeneration(transport, paths, device, generation);
     throw error;
   }
+  const target = generationPaths(paths, device, generation);
+  const switched = await switchProgram(transport, plan, target, programId);
+  if (!switched.ok) {
+    if (before === null) await removeState(transport, paths, device);
+    else await writeState(transport, paths, before);
+    await removeGeneration(transport, paths, device, generation);
+    return switched;
+  }
+  const finished = await finishSwitch(transport, paths, begun);
+  return finished.ok ? succeed(null, finished.diagnostics) : finished;
 }
 
 async function deployLocked(
@@ -155,16 +163,18 @@ async function deployLocked(
   const reviewed = reviewSwitch(plan, survey, force);
   if (!reviewed.ok) return reviewed;
 
-  const generation = Math.max(0, survey.state?.generation ?? 0, ...survey.generations) + 1;
+  const { state } = survey;
+  // An earlier session may have died in the middle.
+  const settled =
+    state === null || state.previous === null
+      ? succeed(state)
+      : await finishSwitch(transport, paths, state);
+  if (!settled.ok) return settled;
+  const generation = Math.max(0, ...survey.generations) + 1;
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
-  const next = newState(request, survey, generation, loaded.value);
-  let done: Result<null> | null = null;
-  try {
-    done = await switchAndRecord(transport, paths, plan, survey, next);
-  } finally {
-    if (!done?.ok) await removeGeneration(transport, paths, device, generation);
-  }
+  const begun = beginState(request, survey, settled.value, generation, loaded.value);
+  const done = await switchAndRecord(transport, paths, plan, settled.value, begun);
   if (!done.ok) return done;
 
   // Beside a program in the NIC another one may run, so one of ours may still be there.
@@ -183,7 +193,12 @@ async function deployLocked(
     replaced: replaced.filter((program) => program !== null),
     atomic: plan.displaces === null,
   };
-  return succeed(report, [...surveyed.diagnostics, ...reviewed.diagnostics, ...done.diagnostics]);
+  return succeed(report, [
+    ...surveyed.diagnostics,
+    ...reviewed.diagnostics,
+    ...settled.diagnostics,
+    ...done.diagnostics,
+  ]);
 }
 
 /**

@@ -6,6 +6,11 @@ import type { Transport } from './transport.ts';
 /** A lock older than this belongs to somebody who died: no deployment takes this long. */
 const STALE_MINUTES = '10';
 
+/** Errors of files and connections, in distinction to bugs. */
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string';
+}
+
 /** Runs `work` while nobody else changes the device's program. */
 export async function withDeviceLock<T>(
   transport: Transport,
@@ -30,7 +35,11 @@ export async function withDeviceLock<T>(
   }
   try {
     return await work();
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return fail(errorAt('deploy/io', `the machine does not do as told: ${error.message}`));
   } finally {
-    await transport.run(['rmdir', lock]);
+    // Where the connection is gone the lock becomes stale.
+    await transport.run(['rmdir', lock]).catch(() => {});
   }
 }

@@ -9,7 +9,8 @@ export interface Count {
 
 /**
  * The nft counter that a slot counts for: a named one (`name`), or those of one rule (`chain`,
- * `handle`, `index`). Several slots may share an owner.
+ * `handle`, `index`). Several slots may share an owner. Deleted rules of a chain have neither handle
+ * nor index.
  */
 export interface CounterOwner {
   readonly family: Family;
@@ -17,7 +18,7 @@ export interface CounterOwner {
   readonly name: string | null;
   readonly chain: string | null;
   readonly handle: number | null;
-  /** Of the rule inside its chain, from 0; null for a named counter. */
+  /** Of the rule inside its chain, from 0. */
   readonly index: number | null;
 }
 
@@ -43,12 +44,13 @@ export function ownerOf(counter: Counter): CounterOwner {
   };
 }
 
-/** `inet filter input handle 12`, `inet filter input #3` or `inet filter counter web`. */
+/** `inet filter input handle 12`, `inet filter input #3`, `inet filter counter web`... */
 export function formatOwner(owner: CounterOwner): string {
   const table = `${owner.family} ${owner.table}`;
   if (owner.name !== null) return `${table} counter ${owner.name}`;
-  const position = owner.handle === null ? `#${(owner.index ?? 0) + 1}` : `handle ${owner.handle}`;
-  return `${table} ${owner.chain} ${position}`;
+  const chain = `${table} ${owner.chain}`;
+  if (owner.handle !== null) return `${chain} handle ${owner.handle}`;
+  return owner.index === null ? `${chain} (deleted rules)` : `${chain} #${owner.index + 1}`;
 }
 
 function exactKey({ family, table, name, chain, handle, index }: CounterOwner): string {
@@ -68,11 +70,11 @@ export function indexOwners<T extends { readonly owner: CounterOwner }>(
   items: readonly T[],
 ): (owner: CounterOwner) => T | null {
   const exact = new Map(items.map((item) => [exactKey(item.owner), item]));
-  const rules = items.filter(({ owner }) => owner.name === null);
+  const rules = items.filter(({ owner }) => owner.index !== null);
   const byIndex = new Map(rules.map((item) => [indexKey(item.owner), item]));
   return (owner) => {
     const same = exact.get(exactKey(owner));
-    if (same !== undefined || owner.name !== null) return same ?? null;
+    if (same !== undefined || owner.index === null) return same ?? null;
     const candidate = byIndex.get(indexKey(owner));
     if (candidate === undefined) return null;
     return owner.handle === null || candidate.owner.handle === null ? candidate : null;

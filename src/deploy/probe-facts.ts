@@ -23,14 +23,11 @@ type Link = z.output<typeof linksSchema>[number];
 
 const routesSchema = z.array(z.object({ type: z.string().default('unicast'), dst: z.string() }));
 
-const rulesSchema = z.array(
-  z.object({
-    priority: z.number().default(0),
-    src: z.string().default(''),
-    table: z.string().default(''),
-  }),
+/** Strict: a rule with more keys (`iif`, `fwmark`...) does not hold for every packet. */
+const firstRuleSchema = z.tuple(
+  [z.strictObject({ priority: z.literal(0), src: z.literal('all'), table: z.literal('local') })],
+  z.unknown(),
 );
-
 async function readJson<T>(
   transport: Transport,
   schema: z.ZodType<T>,
@@ -107,9 +104,9 @@ async function readLocalAddresses(
       ({ type, dst }) => type === 'local' && dst !== LOOPBACK_PREFIX && !addresses.has(dst),
     );
     if (unexpected !== false) return null;
-    const rules = await readJson(transport, rulesSchema, ['ip', '-j', family, 'rule']);
-    const [first] = [...(rules ?? [])].sort((a, b) => a.priority - b.priority);
-    if (first?.priority !== 0 || first.src !== 'all' || first.table !== 'local') return null;
+    // `ip` lists rules by priority.
+    const rules = await readJson(transport, firstRuleSchema, ['ip', '-j', family, 'rule']);
+    if (rules === null) return null;
   }
   const values = [...addresses.values()].filter((address) => address !== null);
   return values.length === addresses.size ? values : null;

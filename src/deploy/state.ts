@@ -21,12 +21,7 @@ const ownerSchema = z.object({
   index: whole.nullable(),
 });
 
-const stateSchema = z.object({
-  format: z.literal('nft-offload/state@1'),
-  device: z.string(),
-  ifindex: whole,
-  /** See `readBootId`. */
-  bootId: z.string(),
+const deploymentSchema = z.object({
   mode: z.enum(['native', 'generic', 'offload']),
   /** Its directory below the device's pin directory. */
   generation: whole,
@@ -46,6 +41,23 @@ const stateSchema = z.object({
   carried: z.array(
     z.object({ owner: ownerSchema, count: z.object({ packets: decimal, bytes: decimal }) }),
   ),
+});
+
+/** One program that was deployed. */
+export type Deployment = z.output<typeof deploymentSchema>;
+
+const stateSchema = z.object({
+  format: z.literal('nft-offload/state@1'),
+  device: z.string(),
+  ifindex: whole,
+  /** See `readBootId`. */
+  bootId: z.string(),
+  current: deploymentSchema,
+  /**
+   * Written before the switch from `previous` to `current`, null once its counts were taken over: a
+   * session that dies in between leaves a program that is known to be ours, and no count is lost.
+   */
+  previous: deploymentSchema.nullable(),
 });
 
 /** What was deployed to a device; describes this boot only. */

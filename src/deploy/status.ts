@@ -1,10 +1,4 @@
-import {
-  type Diagnostic,
-  fail,
-  type Reason,
-  type Result,
-  succeed,
-} from '../support/diagnostics.ts';
+import { fail, type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, formatProgram } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { readPinnedProgram } from './load.ts';
@@ -14,6 +8,7 @@ import {
   addCounts,
   type Count,
   type CounterOwner,
+  carryCounts,
   indexOwners,
   NOTHING,
   type OwnerCount,
@@ -21,7 +16,7 @@ import {
 } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
 import type { DeployState } from './state.ts';
-import { readOwnerCounts, type Survey, surveyDevice } from './survey.ts';
+import { collectCounts, type SplitCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
 
 /** A count for JSON; beyond 2^53 it is rounded, as in nft's own JSON. */
@@ -87,22 +82,24 @@ function describeDrift(survey: Survey, pinned: boolean): readonly Reason[] {
   if (!pinned) add('pin-gone', 'the pinned program and its counters were removed');
   if (ours !== null) return drift;
   const instead = foreign.map(formatProgram).join(' and ');
-  if (instead !== '') add('replaced', `somebody replaced program ${state.programId} by ${instead}`);
-  else add('detached', `somebody took program ${state.programId} off ${name}`);
+  if (instead !== '')
+    add('replaced', `somebody replaced program ${state.current.programId} by ${instead}`);
+  else add('detached', `somebody took program ${state.current.programId} off ${name}`);
   return drift;
 }
 
 function reportCounters(
   state: DeployState,
-  hardware: readonly OwnerCount[],
+  { now, before }: SplitCounts,
   nft: readonly OwnerCount[],
 ): readonly CounterReport[] {
+  const carried = carryCounts(before, state.current.owners);
   const owners = sumByOwner([
-    ...state.owners.map((owner) => ({ owner, count: NOTHING })),
-    ...state.carried.map(({ owner }) => ({ owner, count: NOTHING })),
+    ...state.current.owners.map((owner) => ({ owner, count: NOTHING })),
+    ...carried,
   ]);
-  const findHardware = indexOwners(sumByOwner(hardware));
-  const findCarried = indexOwners(state.carried);
+  const findHardware = indexOwners(sumByOwner(now));
+  const findCarried = indexOwners(carried);
   const findNft = indexOwners(nft);
   return owners.map(({ owner }) => {
     const parts = [findHardware(owner), findCarried(owner), findNft(owner)] as const;
@@ -142,26 +139,25 @@ export async function statusXdp(
       ? null
       : await readPinnedProgram(
           transport,
-          generationPaths(paths, device, state.generation).program,
+          generationPaths(paths, device, state.current.generation).program,
         );
-  const notices: Diagnostic[] = [...surveyed.diagnostics];
-  const read = async (counts: Promise<Result<readonly OwnerCount[]>>) => {
-    const result = await counts;
-    if (result.ok) return result.value;
-    notices.push(...result.diagnostics.map(({ code, message }) => warning(code, message)));
-    return [];
-  };
-  const none = Promise.resolve(succeed<readonly OwnerCount[]>([]));
-  const counted =
-    state === null || pin === null ? none : readOwnerCounts(transport, paths, state, false);
-  const hardware = await read(counted);
-  const nft = await read(state === null ? none : readNftCounts(transport));
+  const counts =
+    state === null || pin === null
+      ? succeed({ now: [], before: state?.current.carried ?? [] })
+      : await collectCounts(transport, paths, state, false);
+  if (!counts.ok) return counts;
+  const nft = state === null ? succeed([]) : await readNftCounts(transport);
+  const notices = [
+    ...surveyed.diagnostics,
+    ...counts.diagnostics,
+    ...nft.diagnostics.map(({ code, message }) => warning(code, message)),
+  ];
   const report: StatusReport = {
     format: 'nft-offload/status@1',
     device,
     attachment: reportAttachment(ours, foreign, state, pin?.loadedAt ?? 0),
     drift: describeDrift(survey, pin !== null),
-    counters: state === null ? [] : reportCounters(state, hardware, nft),
+    counters: state === null ? [] : reportCounters(state, counts.value, nft.ok ? nft.value : []),
   };
   return succeed(report, notices);
 }
@@ -174,7 +170,7 @@ function reportAttachment(
 ): AttachmentReport {
   if (ours !== null && state !== null) {
     const since = new Date(loadedAt * 1000).toISOString();
-    const { rulesetChecksum } = state;
+    const { rulesetChecksum } = state.current;
     return { kind: 'ours', program: ours, since, rulesetChecksum, beside: foreign };
   }
   if (foreign.length > 0) return { kind: 'foreign', programs: foreign };

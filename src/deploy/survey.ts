@@ -2,10 +2,10 @@ import { type Diagnostic, fail, type Result, succeed } from '../support/diagnost
 import { type AttachedProgram, type DeviceState, inspectDevice } from './attachment.ts';
 import { listGenerations, readPinnedProgram } from './load.ts';
 import { readBootId, warning } from './machine.ts';
-import { type CounterOwner, NOTHING, type OwnerCount } from './owner-counts.ts';
+import { NOTHING, type OwnerCount } from './owner-counts.ts';
 import { type DeployPaths, generationPaths, mapPin } from './paths.ts';
 import { readCounters, readSettledCounters } from './read-counters.ts';
-import { type DeployState, readState } from './state.ts';
+import { type Deployment, type DeployState, readState } from './state.ts';
 import type { Transport } from './transport.ts';
 
 /** A device, what was deployed to it, and whose the programs on it are. */
@@ -30,6 +30,15 @@ export interface SurveyOptions {
   readonly missingDevice: boolean;
 }
 
+/** A switch that was begun and not finished did not happen when the program before is attached. */
+function resolveSwitch(state: DeployState, programs: readonly AttachedProgram[]): DeployState {
+  const { previous } = state;
+  const kept = programs.some(
+    ({ id, mode }) => id === previous?.programId && mode === previous.mode,
+  );
+  return previous !== null && kept ? { ...state, current: previous, previous: null } : state;
+}
+
 async function findOurs(
   transport: Transport,
   paths: DeployPaths,
@@ -38,15 +47,14 @@ async function findOurs(
   pinned: readonly number[],
 ): Promise<AttachedProgram | null> {
   // Without state (only asked for when forced) any pinned generation will do.
-  const generations = state === null ? pinned : [state.generation];
+  const generations = state === null ? pinned : [state.current.generation];
   for (const generation of generations) {
     const pin = generationPaths(paths, device.name, generation).program;
     const program = await readPinnedProgram(transport, pin);
     const attached = device.programs.find(({ id }) => id === program?.id);
     if (attached === undefined) continue;
-    if (state === null || (state.programId === attached.id && state.mode === attached.mode)) {
-      return attached;
-    }
+    const recorded = state?.current ?? { programId: attached.id, mode: attached.mode };
+    if (recorded.programId === attached.id && recorded.mode === attached.mode) return attached;
   }
   return null;
 }
@@ -72,7 +80,8 @@ export async function surveyDevice(
   const bootId = await readBootId(transport);
   const recorded = read.ok ? read.value : null;
   const outdated = recorded !== null && recorded.bootId !== bootId ? recorded : null;
-  const state = outdated === null ? recorded : null;
+  const state =
+    recorded === null || outdated !== null ? null : resolveSwitch(recorded, device.programs);
   const generations = await listGenerations(transport, paths, name);
   if (gone && recorded === null && read.ok && generations.length === 0) {
     return inspected.ok ? fail() : inspected;
@@ -85,20 +94,45 @@ export async function surveyDevice(
   return succeed({ device, state, outdated, ours, foreign, generations, bootId }, notices);
 }
 
-/** What the recorded program's slots hold, by owner; `settled` when it was just replaced. */
-export async function readOwnerCounts(
+/** What a deployment's slots hold, by owner. */
+async function readOwnerCounts(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+  deployment: Deployment,
+  settled: boolean,
+): Promise<Result<readonly OwnerCount[]>> {
+  const { layout, owners, generation } = deployment;
+  if (layout === null || layout.slots === 0) return succeed([]);
+  const pin = mapPin(generationPaths(paths, device, generation), layout.map);
+  const counts = await (settled ? readSettledCounters : readCounters)(transport, pin, layout);
+  if (!counts.ok) return counts;
+  return succeed(owners.map((owner, slot) => ({ owner, count: counts.value[slot] ?? NOTHING })));
+}
+
+/** Counts of the attached program, and of those before it. */
+export interface SplitCounts {
+  readonly now: readonly OwnerCount[];
+  readonly before: readonly OwnerCount[];
+}
+
+/** Everything that was counted so far; what cannot be read is a warning. `settled`: not in use now. */
+export async function collectCounts(
   transport: Transport,
   paths: DeployPaths,
   state: DeployState,
   settled: boolean,
-): Promise<Result<readonly OwnerCount[]>> {
-  const { layout, owners } = state;
-  if (layout === null || layout.slots === 0) return succeed([]);
-  const pin = mapPin(generationPaths(paths, state.device, state.generation), layout.map);
-  const read = settled ? readSettledCounters : readCounters;
-  const counts = await read(transport, pin, layout);
-  if (!counts.ok) return counts;
+): Promise<Result<SplitCounts>> {
+  const { current, previous, device } = state;
+  const now = await readOwnerCounts(transport, paths, device, current, settled);
+  const last =
+    previous === null
+      ? succeed([])
+      : await readOwnerCounts(transport, paths, device, previous, settled);
+  const lost = [now, last].flatMap((counts) => (counts.ok ? [] : counts.diagnostics));
+  const carried = [...(previous?.carried ?? []), ...current.carried];
   return succeed(
-    owners.map((owner: CounterOwner, slot) => ({ owner, count: counts.value[slot] ?? NOTHING })),
+    { now: now.ok ? now.value : [], before: [...carried, ...(last.ok ? last.value : [])] },
+    lost.map(({ message }) => warning('deploy/counts-lost', message)),
   );
 }

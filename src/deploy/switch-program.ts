@@ -93,18 +93,3 @@ export async function switchProgram(
   const help = 'something else attaches programs to this device at the same time; stop it';
   return fail(errorAt('deploy/attach-failed', message, { help }));
 }
-
-/** Takes the new program off again, for the one that was there before. */
-export async function undoSwitch(
-  transport: Transport,
-  plan: SwitchPlan,
-  generation: GenerationPaths,
-  previousPin: string | null,
-): Promise<void> {
-  if (plan.replaces !== null && previousPin !== null) {
-    await transport.run(attachArgv(plan.device, plan.mode, previousPin, true));
-    return;
-  }
-  await transport.run(detachArgv(plan.device, plan.mode));
-  await restore(transport, plan, generation);
-}

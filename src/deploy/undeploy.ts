@@ -3,11 +3,11 @@ import { type AttachedProgram, detachArgv, formatProgram } from './attachment.ts
 import { checkDeviceName } from './device-name.ts';
 import { withDeviceLock } from './lock.ts';
 import { checkMachine, runStep, warning } from './machine.ts';
-import { type CounterOwner, type OwnerCount, sumByOwner } from './owner-counts.ts';
+import { type CounterOwner, sumByOwner } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, pinDirectory } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
-import { readOwnerCounts, type Survey, surveyDevice } from './survey.ts';
+import { collectCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
 
 export interface UndeployRequest {
@@ -40,21 +40,6 @@ function describe(survey: Survey): readonly Diagnostic[] {
   return [warning('deploy/foreign-program', message)];
 }
 
-async function lastCounts(
-  transport: Transport,
-  paths: DeployPaths,
-  survey: Survey,
-): Promise<Result<readonly OwnerCount[]>> {
-  const { state } = survey;
-  if (state === null) return succeed([]);
-  const counted = await readOwnerCounts(transport, paths, state, true);
-  const last = counted.ok ? counted.value : [];
-  const lost = counted.ok
-    ? []
-    : counted.diagnostics.map(({ message }) => warning('deploy/counts-lost', message));
-  return succeed(sumByOwner([...state.carried, ...last]), lost);
-}
-
 async function undeployLocked(
   transport: Transport,
   request: UndeployRequest,
@@ -70,8 +55,13 @@ async function undeployLocked(
     const detached = await runStep(transport, 'deploy/detach-failed', what, argv);
     if (!detached.ok) return detached;
   }
-  const counts = await lastCounts(transport, paths, survey);
+  const { state } = survey;
+  const counts =
+    state === null
+      ? succeed({ now: [], before: [] })
+      : await collectCounts(transport, paths, state, true);
   if (!counts.ok) return counts;
+  const sums = sumByOwner([...counts.value.before, ...counts.value.now]);
   const pins = pinDirectory(paths, device);
   await transport.run(['rm', '-rf', '--one-file-system', '--', pins]);
   // Only when this was the last device.
@@ -82,7 +72,7 @@ async function undeployLocked(
     device,
     removed: survey.ours,
     left: survey.foreign,
-    counters: counts.value.map(({ owner, count }) => ({ ...owner, hardware: countJson(count) })),
+    counters: sums.map(({ owner, count }) => ({ ...owner, hardware: countJson(count) })),
   };
   const notices = [...surveyed.diagnostics, ...describe(survey), ...counts.diagnostics];
   return succeed(report, notices);

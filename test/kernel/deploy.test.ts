@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
-import { pinDirectory, stateFile } from '../../src/deploy/paths.ts';
+import { lockDirectory, pinDirectory, stateFile } from '../../src/deploy/paths.ts';
 import { probeFacts } from '../../src/deploy/probe-facts.ts';
 import { renderStatus } from '../../src/deploy/render-status.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
+import type { Transport } from '../../src/deploy/transport.ts';
 import { undeployXdp } from '../../src/deploy/undeploy.ts';
 import type { Counter } from '../../src/ir/classifier.ts';
 import type { Result } from '../../src/support/diagnostics.ts';
@@ -179,20 +180,72 @@ onKernel('counters of hardware, earlier programs and nftables are added up', asy
   );
 });
 
-onKernel(
-  'counts follow a rule by its handle, and stay when it is no longer offloaded',
-  async () => {
-    await deploy();
-    await lab.send(5);
-    await deploy({ counterOwners: [counter(20, 0), counter(12, 7)] });
-    expect(await counted(12)).toMatchObject({ carried: { packets: 5, bytes: 300 } });
-    await deploy({ counterOwners: [counter(20, 0), counter(21, 1)] });
-    expect(await counted(12)).toMatchObject({ hardware: null, total: { packets: 5, bytes: 300 } });
-    expect(must(await undeploy()).counters).toContainEqual(
-      expect.objectContaining({ handle: 12, hardware: { packets: 5, bytes: 300 } }),
-    );
+onKernel('counts follow a rule by its handle, and stay when it leaves the hardware', async () => {
+  await loadRuleset('table netdev t { chain c { counter; counter; }; }');
+  await deploy({ counterOwners: [counter(2, 0), counter(3, 1)] });
+  await lab.send(5);
+  await deploy({ counterOwners: [counter(20, 0), counter(3, 7)] });
+  expect(await counted(3)).toMatchObject({ carried: { packets: 5, bytes: 300 } });
+  await deploy({ counterOwners: [counter(20, 0), counter(21, 1)] });
+  expect(await counted(3)).toMatchObject({ hardware: null, total: { packets: 5, bytes: 300 } });
+  // Once the rule is deleted, its chain keeps the sum.
+  await lab.run('nft', 'delete', 'rule', 'netdev', 't', 'c', 'handle', '3');
+  await deploy({ counterOwners: [counter(20, 0), counter(21, 1)] });
+  expect(await counted(3)).toBeUndefined();
+  expect(renderStatus(await status())).toMatch(/netdev t c \(deleted rules\) +- +- +5 +300 /);
+  expect(must(await undeploy()).counters).toContainEqual(
+    expect.objectContaining({ chain: 'c', handle: null, hardware: { packets: 5, bytes: 300 } }),
+  );
+});
+
+/** A session that dies once `last` is true for a command it ran. */
+async function dieAfter(last: (argv: readonly string[]) => boolean): Promise<void> {
+  let dead = false;
+  function untilDeath<A extends readonly unknown[], R>(work: (...args: A) => Promise<R>) {
+    return async (...args: A): Promise<R> => {
+      if (dead) throw Object.assign(new Error('connection lost'), { code: 'ECONNRESET' });
+      return work(...args);
+    };
+  }
+  const { run, writeFile: write, readFile: read, remove } = lab.transport;
+  const transport: Transport = {
+    run: untilDeath(async (argv, options) => {
+      const result = await run(argv, options);
+      if (last(argv)) dead = true;
+      return result;
+    }),
+    writeFile: untilDeath(write),
+    readFile: untilDeath(read),
+    remove: untilDeath(remove),
+  };
+  const result = await deployXdp(transport, request(), lab.paths);
+  expect(result).toMatchObject({ ok: false, diagnostics: [{ code: 'deploy/io' }] });
+  await lab.run('rm', '-rf', lockDirectory(lab.paths, 'eth0'));
+}
+
+onKernel.each(['load', 'attach', 'dump'])(
+  'the next session goes on after a death at %s',
+  async (word) => {
+    const { programId } = await deploy();
+    await lab.send(7);
+    await dieAfter((argv) => argv.includes(word));
+    expect((await attachedId()) === programId).toBe(word === 'load');
+    expect(await status()).toMatchObject({ attachment: { kind: 'ours' }, drift: [] });
+    expect((await counted())?.total).toEqual({ packets: 7, bytes: 420 });
+    await lab.send(1);
+    expect((await deploy()).replaced).toHaveLength(1);
+    expect((await counted())?.carried).toEqual({ packets: 8, bytes: 480 });
+    expect(await readdir(pinDirectory(lab.paths, 'eth0'))).toHaveLength(1);
   },
 );
+
+onKernel('two sessions do not deploy at once, and a dead one is forgotten', async () => {
+  const lock = lockDirectory(lab.paths, 'eth0');
+  await mkdir(lock, { recursive: true });
+  expect(await refusal({})).toEqual(['deploy/busy']);
+  await lab.run('touch', '-d', '20 minutes ago', lock);
+  await deploy();
+});
 
 onKernel('a program of somebody else is refused, and replaced with force', async () => {
   const foreign = await attachForeign();
@@ -358,11 +411,7 @@ onKernel.each([
   ['forwarding of one device', ['sysctl', '-w', 'net.ipv4.conf.lo.forwarding=1'], 'router'],
   ['IPv6 forwarding', ['sysctl', '-w', 'net.ipv6.conf.all.forwarding=1'], 'router'],
   ['a prefix that is local', ['ip', 'route', 'add', 'local', '10.9.0.0/16', 'dev', 'lo'], null],
-  [
-    'a rule before the local table',
-    ['ip', 'rule', 'add', 'pref', '0', 'iif', 'lo', 'blackhole'],
-    'host',
-  ],
+  ['no rule for the local table', ['ip', 'rule', 'del', 'pref', '0'], null],
 ] as const)('the role with %s', async (_what, argv, role) => {
   await lab.run('ip', 'link', 'set', 'lo', 'up');
   expect((await facts()).role).toBe('host');
