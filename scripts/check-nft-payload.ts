@@ -275,7 +275,7 @@ function checkSuite(tally: Tally, directory: string, file: string): void {
   }
 }
 
-const root = process.argv[2] ?? '/work/shared/data/nft-tests';
+const root = process.argv[2] ?? 'nft-tests';
 if (!existsSync(root)) {
   console.error(
     `no nftables test collection (tests/py of nftables) at ${root}: give its directory`,

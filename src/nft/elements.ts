@@ -37,7 +37,7 @@ interface Catchall {
 function unreadable(value: unknown): Reason {
   return {
     code: 'set/element',
-    message: `element ${JSON.stringify(value).slice(0, 80)} is of a form that is not understood`,
+    message: `element ${(JSON.stringify(value) ?? '?').slice(0, 80)} is of a form that is not understood`,
   };
 }
 

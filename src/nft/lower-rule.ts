@@ -55,7 +55,7 @@ function isDeeper(value: unknown, levels: number): boolean {
 function mayLackProtocol(statements: readonly unknown[]): boolean {
   const text = JSON.stringify(statements);
   if (!/"(protocol|base)":"th"/.test(text)) return false;
-  return !/"(l4proto|protocol|nexthdr)"\}/.test(text.replaceAll('"protocol":"', ''));
+  return !/"key":"l4proto"|"field":"(protocol|nexthdr)"/.test(text);
 }
 
 const LISTING_REASON = {
