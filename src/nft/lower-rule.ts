@@ -1,6 +1,6 @@
 import type { Rule, RuleId } from '../ir/ruleset.ts';
 import { startContext } from './dependencies.ts';
-import { isObject, soleEntry } from './json.ts';
+import { isObject, type Json, soleEntry } from './json.ts';
 import { pushUnknown, type RuleState } from './lower-expression.ts';
 import { lowerStatement } from './lower-statement.ts';
 import type { NamedSets } from './named-sets.ts';
@@ -45,8 +45,11 @@ const DEEPEST = 64;
 function isDeeper(value: unknown, levels: number): boolean {
   if (typeof value !== 'object' || value === null) return false;
   if (levels === 0) return true;
-  for (const part of Object.values(value)) {
-    if (isDeeper(part, levels - 1)) return true;
+  if (Array.isArray(value)) return value.some((part) => isDeeper(part, levels - 1));
+  // Neither null nor an array: a plain object of the JSON parser.
+  const parts = value as Json;
+  for (const key in parts) {
+    if (isDeeper(parts[key], levels - 1)) return true;
   }
   return false;
 }
