@@ -125,15 +125,21 @@ const OPTIONS_TO_KERNEL: readonly Condition[] = [
 ];
 
 /** Sources that input and forwarding refuse (fib_validate_source, ip_route_input_slow). */
-const MARTIAN_SOURCES: readonly Condition[] = [
-  { label: 'source 127/8', tests: [IS_IP, prefix(SADDR, v4(127), 8)], then: LOST },
-  { label: 'source is multicast', tests: [IS_IP, prefix(SADDR, v4(224), 4)], then: LOST },
-  {
-    label: 'source 255.255.255.255',
-    tests: [IS_IP, equals(SADDR, v4(255, 255, 255, 255))],
-    then: LOST,
-  },
-];
+function martianSources(facts: Facts): readonly Condition[] {
+  const own = among(facts, 4, ({ value }) => [value]);
+  return [
+    { label: 'source 127/8', tests: [IS_IP, prefix(SADDR, v4(127), 8)], then: LOST },
+    { label: 'source is multicast', tests: [IS_IP, prefix(SADDR, v4(224), 4)], then: LOST },
+    {
+      label: 'source 255.255.255.255',
+      tests: [IS_IP, equals(SADDR, v4(255, 255, 255, 255))],
+      then: LOST,
+    },
+    ...(own.length > 0
+      ? [{ label: 'source is our own', tests: [IS_IP, oneOf(SADDR, own)], then: LOST }]
+      : []),
+  ];
+}
 
 /**
  * Addresses the kernel may treat as broadcast (IPv4) or subnet-router anycast (IPv6) because of a
@@ -205,7 +211,6 @@ export function undecidedDestinations(facts: Facts): readonly Condition[] {
 
 /** Which packets for this machine reach the input hook. */
 export function beforeInput(facts: Facts): readonly Condition[] {
-  const own4 = among(facts, 4, ({ value }) => [value]);
   return [
     {
       label: 'fragment',
@@ -213,10 +218,7 @@ export function beforeInput(facts: Facts): readonly Condition[] {
       then: unknown('path/fragment', 'fragments are put together before input'),
     },
     ...OPTIONS_TO_KERNEL,
-    ...MARTIAN_SOURCES,
-    ...(own4.length > 0
-      ? [{ label: 'source is our own', tests: [IS_IP, oneOf(SADDR, own4)], then: LOST }]
-      : []),
+    ...martianSources(facts),
     {
       label: 'source 0/8',
       tests: [IS_IP, prefix(SADDR, 0n, 8)],
@@ -236,7 +238,7 @@ export function beforeForward(facts: Facts): readonly Condition[] {
     { label: 'ttl 0 or 1', tests: [IS_IP, within(TTL, 0n, 1n)], then: expired },
     { label: 'hop limit 0 or 1', tests: [IS_IP6, within(HOPLIMIT, 0n, 1n)], then: expired },
     { label: 'multicast or broadcast MAC', tests: [GROUP_MAC], then: LOST },
-    ...MARTIAN_SOURCES,
+    ...martianSources(facts),
     {
       label: 'source 0/8',
       tests: [IS_IP, prefix(SADDR, 0n, 8)],

@@ -103,13 +103,19 @@ function push(builder: Builder, entry: Partial<DraftEntry> & Pick<DraftEntry, 'l
   });
 }
 
-/** Writes kernel conditions; frames that meet none go on behind them. */
-function pushConditions(builder: Builder, view: ViewName, conditions: readonly Condition[]): void {
+/** Writes kernel conditions; frames that meet none, or may be gone, go on behind (or `doubtful`). */
+function pushConditions(
+  builder: Builder,
+  view: ViewName,
+  conditions: readonly Condition[],
+  doubtful?: Label,
+): void {
   for (const condition of conditions) {
     const { label } = condition;
     const tests = resolveConditions(builder, condition.tests);
     const next: Label = { index: builder.entries.length + 1 };
-    const then: Draft = condition.then.kind === 'uncertain' ? to(next, true) : condition.then;
+    const then: Draft =
+      condition.then.kind === 'uncertain' ? to(doubtful ?? next, true) : condition.then;
     push(builder, { label, view, tests, then });
   }
 }
@@ -471,7 +477,7 @@ function pushDelivery(
   if (facts.localAddresses !== null) {
     route(localDestination(facts), 'destination is local', local);
   }
-  pushConditions(builder, 'l3', undecidedDestinations(facts));
+  pushConditions(builder, 'l3', undecidedDestinations(facts), local);
   if (facts.role === 'host') {
     if (facts.localAddresses === null) {
       const next: Label = { index: builder.entries.length + 1 };

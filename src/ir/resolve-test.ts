@@ -78,6 +78,22 @@ function differsUnderGro(operand: Operand): boolean {
   );
 }
 
+/** Forwarding takes one off the hop limit and mends the IPv4 checksum. */
+const CHANGED_BY_FORWARDING: readonly (readonly [from: number, width: number, of: string])[] = [
+  [56, 8, 'ip6 '],
+  [64, 8, 'ip '],
+  [80, 16, 'ip '],
+];
+
+function changedByForwarding(operand: Operand): boolean {
+  const { base, name } = operand.field;
+  if (base !== 'nh' || isHopLimit(operand.field)) return false;
+  return CHANGED_BY_FORWARDING.some(
+    ([from, width, of]) =>
+      (name.startsWith(of) || name.startsWith('@')) && keepsBits(operand, from, width),
+  );
+}
+
 const TCP_FLAGS = 'th:104:8';
 const NEVER_MERGED = 0x26n; // syn, rst, urg: tcp_gro_receive flushes these (net/ipv4/tcp_offload.c)
 
@@ -137,8 +153,8 @@ function hiddenBecause(
       field,
     );
   }
-  if (hook === 'forward' && field.name === 'ip checksum') {
-    return unknown('match/changed-before', 'forwarding rewrites it', field);
+  if (hook === 'forward' && changedByForwarding(operand)) {
+    return unknown('match/changed-before', 'forwarding rewrites a part of it', field);
   }
   return null;
 }

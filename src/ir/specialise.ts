@@ -130,7 +130,7 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
   }
   const { counts } = entry;
   if (entry.then.kind === 'unknown') return handOn(entry.then.reason);
-  const gate = entry.then.kind === 'lost' && counts.length === 0;
+  const gate = entry.then.kind === 'lost' && counts.length === 0 && known.length > 0;
   return { ...base, counts, then: follow(entry.then, uncertain), fate: { kind: 'kept' }, gate };
 }
 

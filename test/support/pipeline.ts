@@ -1,0 +1,114 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  compileXdp,
+  isXdpProfile,
+  type XdpArtifact,
+} from '../../src/backends/ebpf-offload/compile.ts';
+import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
+import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
+import type { Classifier } from '../../src/ir/classifier.ts';
+import type { Facts } from '../../src/ir/facts.ts';
+import { flatten } from '../../src/ir/flatten.ts';
+import type { Ruleset } from '../../src/ir/ruleset.ts';
+import { readJsonText } from '../../src/nft/ruleset-json.ts';
+import { loadProfile } from '../../src/profile/load.ts';
+import { formatDiagnostic, type Result } from '../../src/support/diagnostics.ts';
+import { parseIp, parseIp6 } from './addresses.ts';
+import type { KernelLab } from './kernel-lab.ts';
+import { LAB_ADDRESSES, LAB_MAC } from './lab-network.ts';
+import { ORACLE_TABLE } from './lab-oracle.ts';
+
+function toInteger(bytes: Uint8Array): bigint {
+  return bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
+}
+
+/** The value, or an error that shows every diagnostic. */
+export function unwrap<T>(result: Result<T>): T {
+  if (result.ok) return result.value;
+  throw new Error(result.diagnostics.map(formatDiagnostic).join('\n'));
+}
+
+/** What is true of the lab's receiver. */
+export function labFacts(role: Facts['role']): Facts {
+  const addresses = Object.values(LAB_ADDRESSES);
+  return {
+    device: 'eth0',
+    role,
+    localAddresses: addresses.flatMap(({ ip, ip6 }) => [
+      { version: 4 as const, value: toInteger(parseIp(ip)) },
+      { version: 6 as const, value: toInteger(parseIp6(ip6)) },
+    ]),
+    mac: toInteger(LAB_MAC),
+    groOff: true,
+    rpFilterOff: true,
+    routed: true,
+    rxVlanOff: true,
+  };
+}
+
+/** The ruleset that the lab has loaded, as our own reader sees it, without the oracle's tables. */
+export async function readLabRuleset(lab: KernelLab): Promise<Ruleset> {
+  const json = await lab.run('nft', '-j', 'list', 'ruleset');
+  const ruleset = unwrap(readJsonText(json, 'lab'));
+  return { tables: ruleset.tables.filter(({ name }) => name !== ORACLE_TABLE) };
+}
+
+export interface Pipeline {
+  readonly classifier: Classifier;
+  readonly artifact: XdpArtifact;
+  /** Runs our interpreter on a frame; true is a drop. */
+  readonly drops: (frame: Uint8Array) => boolean;
+  /** Packets and bytes of the program's counters so far, by slot. */
+  readonly counted: () => readonly (readonly [packets: bigint, bytes: bigint])[];
+}
+
+/** Ruleset to program, with our interpreter around it. */
+export async function runPipeline(
+  ruleset: Ruleset,
+  facts: Facts,
+  profileName = 'xdp-native',
+): Promise<Pipeline> {
+  const { classifier } = flatten(ruleset, facts);
+  const profile = unwrap(await loadProfile(profileName));
+  if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
+  const artifact = unwrap(compileXdp(classifier, profile));
+  const memory = createMemory(artifact.object.maps, artifact.object.data);
+  const machine = loadProgram(artifact.assembly, memory);
+  return {
+    classifier,
+    artifact,
+    drops: (frame) => machine.run(frame).action === 1,
+    counted: () => {
+      const { counters } = artifact;
+      if (counters === null) return [];
+      const map = memory.maps.get(counters.map);
+      return Array.from({ length: counters.slots }, (_, slot) => {
+        const key = new Uint8Array(4);
+        new DataView(key.buffer).setUint32(0, Math.floor(slot / counters.slotsPerEntry), true);
+        const value = map?.read(key) ?? new Uint8Array(0);
+        const view = new DataView(
+          value.buffer,
+          value.byteOffset + (slot % counters.slotsPerEntry) * 16,
+        );
+        return [view.getBigUint64(0, true), view.getBigUint64(8, true)] as const;
+      });
+    },
+  };
+}
+
+/** Writes the object to a temporary file for as long as `use` runs. */
+export async function withElfFile<T>(
+  elf: Uint8Array,
+  use: (path: string) => Promise<T>,
+): Promise<T> {
+  const directory = await mkdtemp(join(tmpdir(), 'nfo-elf-'));
+  try {
+    const path = join(directory, 'program.o');
+    await writeFile(path, elf);
+    return await use(path);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
