@@ -69,7 +69,7 @@ function refuseModeChange(plan: SwitchPlan): readonly Diagnostic[] {
 }
 
 /** What stands against the switch; with --force it is said and done. */
-function reviewSwitch(plan: SwitchPlan, survey: Survey, force: boolean): Result<null> {
+export function reviewSwitch(plan: SwitchPlan, survey: Survey, force: boolean): Result<null> {
   const foreign = refuseForeign(plan, survey.ours);
   const objections = foreign.length > 0 ? foreign : refuseModeChange(plan);
   if (objections.length > 0 && !force) return fail(...objections);

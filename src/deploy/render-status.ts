@@ -40,7 +40,7 @@ function alignColumns(rows: readonly (readonly string[])[]): readonly string[] {
 }
 
 /** A control character of a name (tables, chains) must not reach the terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/\p{C}/gu, '?');
 }
 

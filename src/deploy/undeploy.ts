@@ -1,10 +1,10 @@
-import { type Diagnostic, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type AttachedProgram, detachArgv, formatProgram } from './attachment.ts';
+import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type AttachedProgram, detachArgv, formatProgram, inspectDevice } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { withDeviceLock } from './lock.ts';
 import { checkMachine, runStep, warning } from './machine.ts';
 import { type CounterOwner, sumByOwner } from './owner-counts.ts';
-import { type DeployPaths, deployPaths, pinDirectory } from './paths.ts';
+import { type DeployPaths, deployPaths, objectFile, pinDirectory } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
@@ -54,6 +54,11 @@ async function undeployLocked(
     const argv = detachArgv(device, survey.ours.mode);
     const detached = await runStep(transport, 'deploy/detach-failed', what, argv);
     if (!detached.ok) return detached;
+    // `ip` also succeeds where nothing was removed.
+    const after = await inspectDevice(transport, device);
+    if (after.ok && after.value.programs.some(({ id }) => id === survey.ours?.id)) {
+      return fail(errorAt('deploy/detach-failed', `cannot ${what}: it is still there`));
+    }
   }
   const { state } = survey;
   const counts =
@@ -67,6 +72,7 @@ async function undeployLocked(
   // Only when this was the last device.
   await transport.run(['rmdir', '--ignore-fail-on-non-empty', `${paths.bpffs}/nft-offload`]);
   await removeState(transport, paths, device);
+  await transport.remove(objectFile(paths, device));
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,

@@ -110,15 +110,21 @@ function program(gated: boolean, action: number): readonly Insn[] {
  * them; everything else passes. A gated one does nothing before `READY_BATCH`.
  */
 export function testObject(
-  options: { readonly gated?: boolean; readonly action?: 'drop' | 'pass' } = {},
+  options: {
+    readonly gated?: boolean;
+    readonly action?: 'drop' | 'pass';
+    /** One copy of the counters instead of one a CPU, for what takes no per-CPU maps. */
+    readonly shared?: boolean;
+  } = {},
 ): Uint8Array {
-  const { gated = false, action = 'drop' } = options;
+  const { gated = false, action = 'drop', shared = false } = options;
+  const counters: MapDefinition = shared ? { ...COUNTERS, type: 'array' } : COUNTERS;
   const assembly = assemble(program(gated, XDP[action]), { farJumps: 'islands' });
   if (!assembly.ok) throw new Error('bug: the test program does not assemble');
   return writeElf({
     programs: [{ section: 'xdp', name: 'filter', assembly: assembly.value }],
     license: 'GPL',
-    maps: gated ? [COUNTERS, READY] : [COUNTERS],
+    maps: gated ? [counters, READY] : [counters],
     data: [],
   });
 }

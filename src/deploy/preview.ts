@@ -1,0 +1,53 @@
+import { fail, type Result, succeed } from '../support/diagnostics.ts';
+import { formatProgram } from './attachment.ts';
+import { type DeployRequest, reviewSwitch } from './deploy.ts';
+import { bindMaps } from './load.ts';
+import { checkMachine } from './machine.ts';
+import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { surveyDevice } from './survey.ts';
+import { planSwitch } from './switch-program.ts';
+import type { Transport } from './transport.ts';
+
+/** What `deployXdp` would do now; can be written as JSON. */
+export interface DeployPreview {
+  readonly format: 'nft-offload/deploy-preview@1';
+  readonly device: string;
+  /** One sentence a step, in order. */
+  readonly steps: readonly string[];
+}
+
+/** Looks at the machine as `deployXdp` would, refuses what it would refuse, and changes nothing. */
+export async function previewDeploy(
+  transport: Transport,
+  request: DeployRequest,
+  paths: DeployPaths = deployPaths(),
+): Promise<Result<DeployPreview>> {
+  const { device, mode, force, elf } = request;
+  const missing = await checkMachine(transport, ['ip', 'bpftool']);
+  if (missing.length > 0) return fail(...missing);
+  const surveyed = await surveyDevice(transport, paths, device, { force, missingDevice: false });
+  if (!surveyed.ok) return surveyed;
+  const { programs } = surveyed.value.device;
+  const plan = planSwitch(device, mode, programs);
+  const reviewed = reviewSwitch(plan, surveyed.value, force);
+  if (!reviewed.ok) return reviewed;
+  const generation = Math.max(0, ...surveyed.value.generations) + 1;
+  const target = generationPaths(paths, device, generation);
+  const maps = bindMaps(request.maps ?? '', target);
+  if (!maps.ok) return maps;
+  const updates = maps.value.split('\n').length - 1;
+  const { replaces, displaces } = plan;
+  const steps = [
+    `load the program (${elf.length} bytes) and pin it in ${target.directory}`,
+    ...(updates === 0 ? [] : [`fill its maps (${updates} updates)`]),
+    ...(displaces === null ? [] : [`take the ${formatProgram(displaces)} off ${device}`]),
+    replaces === null
+      ? `attach it to ${device} in ${mode} mode`
+      : `attach it to ${device} in place of the ${formatProgram(replaces)}, in one step`,
+    ...(surveyed.value.ours === null
+      ? []
+      : ['keep the counts of the program before, and unpin it']),
+  ];
+  const report: DeployPreview = { format: 'nft-offload/deploy-preview@1', device, steps };
+  return succeed(report, [...surveyed.diagnostics, ...reviewed.diagnostics]);
+}
