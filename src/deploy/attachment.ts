@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { checkDeviceName } from './device-name.ts';
-import { complaint } from './machine.ts';
-import type { Transport } from './transport.ts';
+import { complaint, missingTool, parseJson } from './machine.ts';
+import { NOT_FOUND, type Transport } from './transport.ts';
 
 /** Where a program runs: in the driver, in the stack behind it, in the NIC. */
 export type XdpMode = 'native' | 'generic' | 'offload';
@@ -55,6 +55,7 @@ export async function inspectDevice(
   const bad = checkDeviceName(device);
   if (bad !== null) return fail(bad);
   const result = await transport.run(['ip', '-j', '-d', 'link', 'show', 'dev', device]);
+  if (result.code === NOT_FOUND) return fail(missingTool('ip'));
   if (result.code !== 0) {
     const help = '`ip link` lists the devices';
     return fail(errorAt('deploy/no-device', `${device}: ${complaint(result)}`, { help }));
@@ -75,15 +76,6 @@ export async function inspectDevice(
     name: prog.name,
   }));
   return succeed({ name: device, ifindex: link.ifindex, programs });
-}
-
-/** The value, or null where the text is no JSON. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }
 
 /** `native program 12 "filter"`. */

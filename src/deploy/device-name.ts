@@ -3,7 +3,10 @@ import { type Diagnostic, errorAt } from '../support/diagnostics.ts';
 /** IFNAMSIZ, include/uapi/linux/if.h, with the final zero byte. */
 const NAME_BYTES = 16;
 
-/** Null when the kernel could have a device of this name: dev_valid_name(), net/core/dev.c. */
+/**
+ * Null when the kernel could have a device of this name: dev_valid_name(), net/core/dev.c. Control
+ * characters are refused as well, which it would take.
+ */
 export function checkDeviceName(name: string): Diagnostic | null {
   const length = Buffer.byteLength(name);
   // isspace() of the kernel's lib/ctype.c also takes 0xa0, which UTF-8 has inside other characters.

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { parseJson, type XdpMode } from './attachment.ts';
-import { complaint, runStep } from './machine.ts';
+import type { XdpMode } from './attachment.ts';
+import { complaint, parseJson, runStep } from './machine.ts';
 import {
   type DeployPaths,
   type GenerationPaths,

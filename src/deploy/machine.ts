@@ -1,5 +1,5 @@
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import type { CommandResult, Transport } from './transport.ts';
+import { type CommandResult, NOT_FOUND, type Transport } from './transport.ts';
 
 /** Programs that are started on the machine, with Debian's package for each. */
 const PACKAGE = {
@@ -19,13 +19,14 @@ const VERSION: Readonly<Record<Tool, readonly string[]>> = {
   nft: ['nft', '--version'],
 };
 
-function missingTool(tool: Tool): Diagnostic {
+/** What to say when a program is not there. */
+export function missingTool(tool: Tool): Diagnostic {
   return errorAt('deploy/no-tool', `there is no program \`${tool}\` on this machine`, {
     help: `install it: apt-get install ${PACKAGE[tool]}`,
   });
 }
 
-/** Null when all the tools are there and the user is root. */
+/** What is missing for a change of the machine: root, and which of the tools. */
 export async function checkMachine(
   transport: Transport,
   tools: readonly Tool[],
@@ -42,7 +43,7 @@ export async function checkMachine(
   const missing = await Promise.all(
     tools.map(async (tool) => {
       const { code } = await transport.run(VERSION[tool]);
-      return code === 127 ? [missingTool(tool)] : [];
+      return code === NOT_FOUND ? [missingTool(tool)] : [];
     }),
   );
   return [...root, ...missing.flat()];
@@ -74,6 +75,15 @@ export async function runStep(
   if (result.code === 0) return succeed(result.stdout);
   const message = `cannot ${what}: ${complaint(result)}`;
   return fail(errorAt(code, message, help === undefined ? {} : { help }));
+}
+
+/** The value, or null where the text is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** A diagnostic that stops nothing. */

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { parseJson } from './attachment.ts';
-import { complaint } from './machine.ts';
+import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING, type OwnerCount } from './owner-counts.ts';
 import type { Transport } from './transport.ts';
 

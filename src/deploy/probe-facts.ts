@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import type { Facts, LocalAddress } from '../ir/facts.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { inspectDevice, parseJson } from './attachment.ts';
+import { inspectDevice } from './attachment.ts';
 import { parseFeatures } from './ethtool-features.ts';
-import { warning } from './machine.ts';
+import { parseJson, warning } from './machine.ts';
 import { parseAddress } from './parse-address.ts';
 import type { Transport } from './transport.ts';
 

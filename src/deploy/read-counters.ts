@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import type { CounterLayout } from '../backends/backend.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { parseJson } from './attachment.ts';
-import { complaint } from './machine.ts';
+import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING } from './owner-counts.ts';
 import type { Transport } from './transport.ts';
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { parseJson } from './attachment.ts';
+import { parseJson } from './machine.ts';
 import { type DeployPaths, stateFile } from './paths.ts';
 import type { Transport } from './transport.ts';
 

@@ -26,8 +26,8 @@ export interface LocalTransportOptions {
   readonly prefix?: readonly string[];
 }
 
-/** What a shell returns for a program that is not there (POSIX sh, exit status). */
-const NOT_FOUND = 127;
+/** Exit status for a program that is not there, as a shell has it (POSIX sh, 2.8.2). */
+export const NOT_FOUND = 127;
 
 /** The largest output that is read: a dump of a million counters on many CPUs. */
 const MAX_OUTPUT = 1 << 28;

@@ -4,7 +4,6 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
 import { lockDirectory, pinDirectory, stateFile } from '../../src/deploy/paths.ts';
 import { previewDeploy } from '../../src/deploy/preview.ts';
-import { probeFacts } from '../../src/deploy/probe-facts.ts';
 import { renderStatus } from '../../src/deploy/render-status.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
 import type { Transport } from '../../src/deploy/transport.ts';
@@ -406,38 +405,4 @@ onKernel('state of an earlier boot describes nothing', async () => {
     drift: [{ code: 'deploy/restarted' }],
   });
   expect((await deploy()).replaced).toEqual([]);
-});
-
-async function facts() {
-  return must(await probeFacts(lab.transport, 'eth0'));
-}
-
-onKernel('facts are read off the machine', async () => {
-  await lab.run('sysctl', '-w', 'net.ipv4.conf.all.rp_filter=0', 'net.ipv4.conf.eth0.rp_filter=0');
-  await lab.run('ip', 'address', 'add', '10.0.0.1/24', 'dev', 'eth0');
-  await lab.run('ip', 'address', 'add', '2001:db8::a:1/64', 'dev', 'eth0', 'nodad');
-  await lab.run('ethtool', '-K', 'eth0', 'rxvlan', 'off', 'rx-vlan-stag-hw-parse', 'off');
-  const host = await facts();
-  expect(host).toMatchObject({ role: 'host', mac: 0x020000000001n, routed: false });
-  expect(host).toMatchObject({ groOff: true, rpFilterOff: true, rxVlanOff: true });
-  expect(host.localAddresses).toContainEqual({ version: 4, value: 0x0a000001n });
-  expect(host.localAddresses).toContainEqual({
-    version: 6,
-    value: 0x20010db80000000000000000000a0001n,
-  });
-  await lab.run('ethtool', '-K', 'eth0', 'gro', 'on', 'rxvlan', 'on');
-  await lab.run('sysctl', '-w', 'net.ipv4.conf.all.rp_filter=2');
-  expect(await facts()).toMatchObject({ groOff: false, rpFilterOff: false, rxVlanOff: false });
-});
-
-onKernel.each([
-  ['forwarding of one device', ['sysctl', '-w', 'net.ipv4.conf.lo.forwarding=1'], 'router'],
-  ['IPv6 forwarding', ['sysctl', '-w', 'net.ipv6.conf.all.forwarding=1'], 'router'],
-  ['a prefix that is local', ['ip', 'route', 'add', 'local', '10.9.0.0/16', 'dev', 'lo'], null],
-  ['no rule for the local table', ['ip', 'rule', 'del', 'pref', '0'], null],
-] as const)('the role with %s', async (_what, argv, role) => {
-  await lab.run('ip', 'link', 'set', 'lo', 'up');
-  expect((await facts()).role).toBe('host');
-  await lab.run(...argv);
-  expect((await facts()).role).toBe(role);
 });
