@@ -52,11 +52,15 @@ export async function checkMachine(
 /** Lines of a loader's output that are kept: the verifier says what it dislikes at the end. */
 const KEPT_LINES = 12;
 
+/** Lines of bpftool and libbpf that say nothing about the program. */
+const NOISE =
+  /^Warning: bpftool is now|^If it used to work|^-- |PROG LOAD LOG|^processed \d+ insns/;
+
 /** What a program complained about, in one text; of a long complaint the end. */
 export function complaint(result: CommandResult): string {
   const lines = `${result.stderr}\n${result.stdout}`
     .split('\n')
-    .filter((line) => line.trim() !== '');
+    .filter((line) => line.trim() !== '' && !NOISE.test(line));
   const skipped = lines.length > KEPT_LINES ? ['...'] : [];
   const text = [...skipped, ...lines.slice(-KEPT_LINES)].join('\n');
   return text === '' ? `exit status ${result.code}` : text;

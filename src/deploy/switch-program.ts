@@ -40,9 +40,13 @@ export function planSwitch(
   };
 }
 
-const ATTACH_HELP =
-  'nothing was changed; a program attached by a BPF link can only be removed by its owner, ' +
-  'and not every driver has native mode for this MTU and these features (see dmesg)';
+const HELP: Readonly<Record<XdpMode, string>> = {
+  native: 'nothing was changed; where the driver has no native mode, --mode generic works',
+  generic: 'nothing was changed',
+  offload: 'nothing was changed; dmesg says what the NIC does not take',
+};
+
+const DISPLACE_HELP = 'a program attached by a BPF link can only be removed by its owner';
 
 /** Puts back what was displaced. */
 async function restore(
@@ -71,14 +75,14 @@ export async function switchProgram(
     if (!pinned.ok) return pinned;
     const argv = detachArgv(device, displaces.mode);
     const detached = await runStep(transport, 'deploy/attach-failed', what, argv, {
-      help: ATTACH_HELP,
+      help: DISPLACE_HELP,
     });
     if (!detached.ok) return detached;
   }
   const argv = attachArgv(device, mode, generation.program, replaces !== null);
   const what = `attach the program to ${device} (${mode})`;
   const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
-    help: ATTACH_HELP,
+    help: HELP[mode],
   });
   if (!attached.ok) {
     await restore(transport, plan, generation);

@@ -66,7 +66,7 @@ async function undeployLocked(
       ? succeed({ now: [], before: [] })
       : await collectCounts(transport, paths, state, true);
   if (!counts.ok) return counts;
-  const sums = sumByOwner([...counts.value.before, ...counts.value.now]);
+  const sums = sumByOwner([...counts.value.now, ...counts.value.before]);
   const pins = pinDirectory(paths, device);
   await transport.run(['rm', '-rf', '--one-file-system', '--', pins]);
   // Only when this was the last device.
