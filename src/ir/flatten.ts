@@ -11,7 +11,7 @@ import {
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
 import { type Field, META } from './fields.ts';
-import { equals } from './operand.ts';
+import { equals, within } from './operand.ts';
 import { type FamilyState, familyState, type PathChain, selectPath } from './path.ts';
 import { resolveLookup, resolveTest, type Site } from './resolve-test.ts';
 import {
@@ -381,6 +381,22 @@ function pushGoto(builder: Builder, frame: Frame, name: string): void {
   push(builder, { label: `end of ${name}`, view: frame.view, then: to(frame.end) });
 }
 
+/**
+ * Any inet chain at ingress, even an empty one, lets pass what is not IP and drops what is malformed
+ * (nft_do_chain_inet_ingress, net/netfilter/nft_chain_filter.c).
+ */
+function pushInetIngress(builder: Builder, accepted: Label): void {
+  const view = 'ingress';
+  const notIp = equals(META.nfproto, NFPROTO_NETDEV);
+  push(builder, { label: 'not IP', view, tests: [notIp], then: to(accepted) });
+  // The kernel fails to find the protocol number exactly when it finds the headers malformed.
+  const wellFormed = within(META.l4proto, 0n, 0xffn);
+  const drop = { kind: 'drop' } as const;
+  push(builder, { label: 'well-formed IP', view, tests: [wellFormed], otherwise: drop });
+}
+
+const NFPROTO_NETDEV = 5n; // include/uapi/linux/netfilter.h
+
 function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): void {
   const view: ViewName = base.hook === 'ingress' ? 'ingress' : 'l3';
   const from = builder.entries.length;
@@ -398,6 +414,7 @@ function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): voi
       otherwise: to(accepted),
     });
   }
+  if (table.family === 'inet' && base.hook === 'ingress') pushInetIngress(builder, accepted);
   const { hook } = base;
   const frame: Frame = { table, hook, view, end, accepted, depth: 0, gotos: new Map() };
   pushRules(builder, frame, chain);

@@ -101,9 +101,11 @@ export function presenceOf(field: Field, view: ViewName, region: Region): Presen
 export type Truth = 'true' | 'false' | 'open';
 
 function compareIn(test: Extract<Test, { kind: 'compare' }>, region: Region): Truth {
-  const known = region.get(fieldKey(test.operand.field));
-  if (known === undefined) return 'open';
+  const { field } = test.operand;
   const interval = intervalOf(test);
+  if (interval?.lo === 0n && interval.hi === ones(field.width)) return 'true';
+  const known = region.get(fieldKey(field));
+  if (known === undefined) return 'open';
   if (interval !== null) {
     if (known.hi < interval.lo || known.lo > interval.hi) return 'false';
     if (known.lo >= interval.lo && known.hi <= interval.hi) return 'true';
