@@ -96,6 +96,26 @@ export function bindMaps(batch: string, generation: GenerationPaths): Result<str
   return succeed(bound.map((line) => `${line}\n`).join(''));
 }
 
+/**
+ * Runs bound map updates. bpftool 7.1 ends a batch by looking at an errno that may be left from
+ * anything (`reading batch file failed`), but it stops at the first command that fails: so a last
+ * command that prints the program's id proves the others, whatever the exit status is.
+ */
+async function fillMaps(
+  transport: Transport,
+  batch: string,
+  target: GenerationPaths,
+  programId: number,
+): Promise<Result<null>> {
+  if (batch === '') return succeed(null);
+  const input = `${batch}prog show pinned ${target.program}\n`;
+  const result = await transport.run(['bpftool', 'batch', 'file', '-'], { input });
+  if (result.stdout.split('\n').some((line) => line.startsWith(`${programId}: `))) {
+    return succeed(null);
+  }
+  return fail(errorAt('deploy/maps-failed', `cannot fill the maps: ${complaint(result)}`));
+}
+
 async function loadInto(
   transport: Transport,
   paths: DeployPaths,
@@ -123,12 +143,8 @@ async function loadInto(
     const message = `the object's program is "${program?.name}", not "${request.program}"`;
     return fail(errorAt('deploy/wrong-program', message));
   }
-  if (batch.value !== '') {
-    const argv = ['bpftool', 'batch', 'file', '-'];
-    const options = { input: batch.value };
-    const filled = await runStep(transport, 'deploy/maps-failed', 'fill the maps', argv, options);
-    if (!filled.ok) return filled;
-  }
+  const filled = await fillMaps(transport, batch.value, target, program.id);
+  if (!filled.ok) return filled;
   return succeed(program);
 }
 

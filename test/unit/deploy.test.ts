@@ -127,6 +127,24 @@ it('removes everything of a generation that cannot be loaded', async () => {
   ]);
 });
 
+it.each([
+  ['its last command answered, whatever the status', '9: xdp  name filter\n', true],
+  ['a command before it failed', '', false],
+])('takes the maps for filled when %s', async (_when, stdout, ok) => {
+  const { transport } = fakeTransport((argv) => {
+    if (argv.includes('batch')) return { code: 255, stdout, stderr: 'reading batch file failed' };
+    return { stdout: '{"id":9,"name":"filter","loaded_at":1}' };
+  });
+  const request: LoadRequest = {
+    device: 'eth0',
+    mode: 'native',
+    elf: new Uint8Array(1),
+    program: 'filter',
+    maps: 'map update name ready key 0 0 0 0 value 1 0 0 0\n',
+  };
+  expect((await loadGeneration(transport, PATHS, request, 1)).ok).toBe(ok);
+});
+
 it('names the package of a missing tool', async () => {
   const { transport } = fakeTransport(([program]) =>
     program === 'id' ? { stdout: '1000\n' } : { code: program === 'bpftool' ? 127 : 0 },
