@@ -17,8 +17,8 @@ export interface Usage {
 export interface Artifact {
   readonly files: readonly OutputFile[];
   readonly usage: readonly Usage[];
-  /** One line an instruction or row, each with the rule it comes from. */
-  readonly listing: string;
+  /** One line an instruction or row, each with the rule it comes from; made when asked for. */
+  readonly listing: () => string;
   /** The classifier it implements: every frame gets this verdict or is handed on. */
   readonly classifier: Classifier;
 }

@@ -1,17 +1,16 @@
 import type { Artifact } from '../backends/backend.ts';
-import type { Facts } from '../ir/facts.ts';
-import type { RuleId, Ruleset } from '../ir/ruleset.ts';
-import type { PlanReport } from '../plan/report.ts';
+import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
+import { createMemory } from '../backends/ebpf-offload/memory.ts';
+import type { Entry } from '../ir/classifier.ts';
+import { type Outcome, prepare } from '../ir/evaluate.ts';
+import { parsePacket } from '../ir/packet.ts';
+import { printClassifier, printRuleset } from '../ir/print.ts';
+import { printDecision } from '../ir/print-decision.ts';
+import type { RuleId } from '../ir/ruleset.ts';
+import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
-
-/** What every command that looks at a ruleset hands to the core. */
-export interface Situation {
-  readonly ruleset: Ruleset;
-  readonly facts: Facts;
-  /** Names granted by `--concede`, each once. */
-  readonly concessions: readonly string[];
-}
+import { errorAt, fail, succeed } from '../support/diagnostics.ts';
 
 /** The compilers `--target` names. */
 export const TARGETS = ['ebpf', 'cbpf', 'tcam'] as const;
@@ -28,14 +27,6 @@ export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
 export const STAGES = ['ruleset', 'classifier', 'decision', 'listing'] as const;
 export type StageName = (typeof STAGES)[number];
 
-/** Behaviour an operator can give up by `--concede`. */
-export const CONCESSIONS: Readonly<Record<string, string>> = {
-  log: 'packets dropped early are not logged',
-  'reject-as-drop': 'packets dropped early get no answer',
-  'syn-is-new': 'a TCP SYN without ACK is never established or related',
-  counters: 'packets dropped early are not counted',
-};
-
 export interface CompileRequest extends Situation {
   readonly target: TargetName;
   readonly format: string;
@@ -45,11 +36,8 @@ export interface CompileRequest extends Situation {
   readonly returns: { readonly drop: number; readonly continue: number };
 }
 
-export interface PlanRequest extends Situation {
+export interface TraceRequest extends Situation {
   readonly profiles: readonly Profile[];
-}
-
-export interface TraceRequest extends PlanRequest {
   readonly frames: readonly Uint8Array[];
 }
 
@@ -73,26 +61,96 @@ export interface TraceReport {
   }[];
 }
 
-function notLinked(what: string): never {
-  throw new Error(`bug: not linked yet: ${what}`);
+function place({ target, profile, ...situation }: CompileRequest): Result<PlacedTier> {
+  if (target !== 'ebpf' || profile === null) {
+    return fail(
+      errorAt('compile/no-backend', `there is no ${target} backend yet`, {
+        help: 'use --target ebpf',
+      }),
+    );
+  }
+  return placeTier(situation, profile);
 }
 
 /** Compiles for one target. */
-export function compileRuleset(_request: CompileRequest): Result<Artifact> {
-  return notLinked('compile');
+export function compileRuleset(request: CompileRequest): Result<Artifact> {
+  const placed = place(request);
+  if (!placed.ok) return placed;
+  const { artifact, fitted, profile } = placed.value;
+  if (fitted === null) return succeed(artifact, placed.diagnostics);
+  return succeed(artifact, [
+    ...placed.diagnostics,
+    {
+      code: 'compile/partly',
+      severity: 'warning',
+      message: `${profile.name} has no room for all of it; what does not fit is left to the kernel`,
+      help: '`plan` says which rules those are',
+      place: null,
+    },
+  ]);
 }
 
 /** The text of one stage on the way, for `--emit`. */
-export function emitStage(_request: CompileRequest, _stage: StageName): Result<string> {
-  return notLinked('compile --emit');
+export function emitStage(request: CompileRequest, stage: StageName): Result<string> {
+  if (stage === 'ruleset') return succeed(printRuleset(request.ruleset));
+  const placed = place(request);
+  if (!placed.ok) return placed;
+  const { artifact, flattened } = placed.value;
+  switch (stage) {
+    case 'classifier':
+      return succeed(printClassifier(flattened.classifier));
+    case 'decision':
+      return succeed(printDecision(artifact.decision));
+    case 'listing':
+      return succeed(artifact.listing());
+  }
 }
 
-/** Places every rule. */
-export function planRuleset(_request: PlanRequest): Result<PlanReport> {
-  return notLinked('plan');
+function answer(
+  by: string,
+  verdict: TraceAnswer['verdict'],
+  outcome: Outcome,
+  entries: readonly Entry[],
+): TraceAnswer {
+  const entry = outcome.decidedBy === null ? undefined : entries[outcome.decidedBy];
+  return {
+    by,
+    verdict,
+    rule: entry?.rule ?? null,
+    text: entry?.label ?? '',
+    reason: outcome.reason,
+  };
+}
+
+/** The tier's answer: its program's own, with the rule that its classifier gives for it. */
+function traceTier({ artifact, profile }: PlacedTier, mac: bigint | null) {
+  const { object, assembly, classifier } = artifact;
+  const machine = loadProgram(assembly, createMemory(object.maps, object.data));
+  const evaluate = prepare(classifier, { mode: 'tier', mac });
+  return (frame: Uint8Array): TraceAnswer => {
+    const drops = machine.run(frame).action === 1;
+    const outcome = evaluate(parsePacket(frame));
+    return answer(profile.name, drops ? 'drop' : 'continue', outcome, classifier.entries);
+  };
 }
 
 /** Says for each frame which rule decides. */
-export function traceFrames(_request: TraceRequest): Result<TraceReport> {
-  return notLinked('trace');
+export function traceFrames({ frames, profiles, ...situation }: TraceRequest): Result<TraceReport> {
+  const placed = placeRuleset(situation, profiles);
+  if (!placed.ok) return placed;
+  const [first] = placed.value;
+  if (first === undefined) return fail(errorAt('trace/no-profile', 'give at least one --profile'));
+  const { facts } = situation;
+  const { classifier } = first.flattened;
+  const reference = prepare(classifier, { mode: 'kernel', mac: facts.mac });
+  const tiers = placed.value.map((tier) => traceTier(tier, facts.mac));
+  const traced = frames.map((frame) => {
+    const outcome = reference(parsePacket(frame));
+    const truth = answer('reference', outcome.verdict, outcome, classifier.entries);
+    return { bytes: frame.length, answers: [truth, ...tiers.map((trace) => trace(frame))] };
+  });
+  return succeed(
+    { format: 'nft-offload/trace@1', device: facts.device, frames: traced },
+    placed.diagnostics,
+  );
 }

@@ -1,13 +1,17 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
+import { probeFacts } from '../deploy/probe-facts.ts';
+import { openLocalTransport } from '../deploy/transport.ts';
+import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { readRuleset } from '../nft/read.ts';
+import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
-import { CONCESSIONS } from './core.ts';
+
 import { FACT_FORMS, parseFacts } from './facts.ts';
 
 /** Options of every command that looks at a ruleset, as commander hands them over. */
@@ -15,7 +19,7 @@ export interface CommonOptions {
   readonly dev?: string;
   readonly profile: readonly string[];
   readonly fact: readonly string[];
-  readonly concede: readonly string[];
+  readonly concede: readonly Concession[];
   readonly json?: boolean;
 }
 
@@ -35,8 +39,12 @@ function collect(value: string, before: readonly string[]): readonly string[] {
   return before.includes(value) ? before : [...before, value];
 }
 
-function collectConcession(value: string, before: readonly string[]): readonly string[] {
-  if (Object.hasOwn(CONCESSIONS, value)) return collect(value, before);
+function isConcession(name: string): name is Concession {
+  return Object.hasOwn(CONCESSIONS, name);
+}
+
+function collectConcession(value: string, before: readonly Concession[]): readonly Concession[] {
+  if (isConcession(value)) return before.includes(value) ? before : [...before, value];
   throw new InvalidArgumentError(`Known are ${Object.keys(CONCESSIONS).join(', ')}.`);
 }
 
@@ -65,6 +73,13 @@ export function addCommonOptions(command: Command): Command {
         .default([], 'none'),
     )
     .option('--json', 'machine-readable output');
+}
+
+/** Adds a `--dev` that must be given. */
+export function addDeviceOption(command: Command): Command {
+  return command.addOption(
+    new Option('--dev <IF>', 'the device').argParser(parseDevice).makeOptionMandatory(),
+  );
 }
 
 /** Ends the program with exit code 2 and that message. */
@@ -111,18 +126,27 @@ export async function loadProfiles(names: readonly string[]): Promise<Result<rea
   return succeed(profiles);
 }
 
-/** Reads the ruleset and what is known about the machine. */
+/** What `--fact` says goes before what was found on the machine. */
+function mergeFacts(given: Facts, found: Facts): Facts {
+  return {
+    device: given.device,
+    role: given.role ?? found.role,
+    localAddresses: given.localAddresses ?? found.localAddresses,
+    mac: given.mac ?? found.mac,
+    groOff: given.groOff || found.groOff,
+    rpFilterOff: given.rpFilterOff || found.rpFilterOff,
+    routed: given.routed || found.routed,
+    rxVlanOff: given.rxVlanOff || found.rxVlanOff,
+  };
+}
+
+/** Reads the ruleset and what is known about the machine; `probe` looks at this one for facts. */
 export async function readSituation(
   command: Command,
   path: string | undefined,
   options: CommonOptions,
-): Promise<
-  Result<{
-    readonly ruleset: Ruleset;
-    readonly facts: Facts;
-    readonly concessions: readonly string[];
-  }>
-> {
+  probe: boolean = path === undefined,
+): Promise<Result<Situation>> {
   // Wrong usage is said before anything is read.
   checkFacts(command, options.dev ?? '', options.fact);
   const source =
@@ -134,7 +158,12 @@ export async function readSituation(
   const read = await readRuleset(source);
   if (!read.ok) return read;
   const device = chooseDevice(command, options, read.value);
-  const facts = checkFacts(command, device, options.fact);
+  const given = checkFacts(command, device, options.fact);
+  const ruleset = read.value;
   const concessions = options.concede;
-  return succeed({ ruleset: read.value, facts, concessions }, read.diagnostics);
+  if (!probe) return succeed({ ruleset, facts: given, concessions }, read.diagnostics);
+  const found = await probeFacts(openLocalTransport(), device);
+  if (!found.ok) return found;
+  const facts = mergeFacts(given, found.value);
+  return succeed({ ruleset, facts, concessions }, [...read.diagnostics, ...found.diagnostics]);
 }

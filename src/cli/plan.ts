@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { planRuleset } from './core.ts';
+import { planRuleset } from '../plan/plan.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
 import { addCommonOptions, loadProfiles, readSituation } from './options.ts';
@@ -15,7 +15,7 @@ async function runPlan(
   if (situation === null) return;
   const profiles = unwrapResult(await loadProfiles(options.profile));
   if (profiles === null) return;
-  const report = unwrapResult(planRuleset({ ...situation, profiles }));
+  const report = unwrapResult(planRuleset(situation, profiles));
   if (report === null) return;
   const text = options.json
     ? JSON.stringify(report, null, 2)

@@ -4,9 +4,12 @@ import type { OutputConfiguration } from 'commander';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { addCompileCommand } from './compile.ts';
+import { addDeployCommand } from './deploy.ts';
 import { addPlanCommand } from './plan.ts';
 import { addProfilesCommand } from './profiles.ts';
+import { addStatusCommand } from './status.ts';
 import { addTraceCommand } from './trace.ts';
+import { addUndeployCommand } from './undeploy.ts';
 
 function readVersion(): string {
   const file = join(import.meta.dirname, '..', '..', 'package.json');
@@ -25,6 +28,9 @@ export function createProgram(output: OutputConfiguration = {}): Command {
   addPlanCommand(program);
   addCompileCommand(program);
   addTraceCommand(program);
+  addDeployCommand(program);
+  addStatusCommand(program);
+  addUndeployCommand(program);
   addProfilesCommand(program);
   return program;
 }

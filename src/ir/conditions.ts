@@ -57,6 +57,19 @@ const v4 = (a: number, b = 0, c = 0, d = 0): bigint =>
   BigInt(a * 2 ** 24 + b * 2 ** 16 + c * 2 ** 8 + d);
 const v6 = (head: number): bigint => BigInt(head) << 112n;
 
+/**
+ * Generic XDP also sees copies of this machine's own multicast and broadcast, without an Ethernet
+ * header: they begin with an IP version where a frame has its destination address.
+ */
+export function loopedCopies(facts: Facts): readonly Condition[] {
+  const foreign = facts.mac === null ? [] : [not(equals(DESTINATION_MAC, facts.mac))];
+  return [4n, 6n].map((version) => ({
+    label: `may be a looped copy of an own IPv${version} packet, without Ethernet header`,
+    tests: [equals(DESTINATION_MAC, version << 44n, 0xfn << 44n), ...foreign],
+    then: unknown('path/looped-copy', 'it may have no Ethernet header'),
+  }));
+}
+
 /** Which frames reach prerouting of the device at all. */
 export function beforePrerouting(facts: Facts): readonly Condition[] {
   return [

@@ -1,4 +1,13 @@
-import type { Classifier, Target, ViewName } from './classifier.ts';
+import { chooseCut } from './choose-cut.ts';
+import type { Classifier, ViewName } from './classifier.ts';
+import {
+  branch,
+  count,
+  createNodeTable,
+  type DecisionNode,
+  type NodeTable,
+  type Question,
+} from './decision-nodes.ts';
 import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
 import { testedFields } from './operand.ts';
 import {
@@ -10,57 +19,10 @@ import {
   presenceOf,
   type Region,
   restrict,
-  sortedElements,
   truthOf,
 } from './region.ts';
-import { formatRuleId, type Operand, type Test } from './ruleset.ts';
-
-/** One question about a frame. Its loads always succeed where it is asked. */
-export type Question =
-  | {
-      readonly kind: 'compare';
-      readonly operand: Operand;
-      readonly lo: bigint;
-      readonly hi: bigint;
-      readonly view: ViewName;
-    }
-  | {
-      readonly kind: 'lookup';
-      readonly key: readonly Operand[];
-      readonly set: Extract<Test, { kind: 'lookup' }>['set'];
-      readonly view: ViewName;
-    }
-  | {
-      /** At least `end` bytes are there behind the base. */
-      readonly kind: 'present';
-      readonly base: Exclude<Field['base'], 'meta'>;
-      readonly view: ViewName;
-      readonly end: number;
-    };
-
-/**
- * A node of the decision DAG. Nodes are shared: the same object may be reached in many ways, and
- * `id` tells them apart. Children have smaller ids than their parents.
- */
-export type DecisionNode =
-  | { readonly kind: 'leaf'; readonly id: number; readonly verdict: 'drop' | 'continue' }
-  | {
-      readonly kind: 'branch';
-      readonly id: number;
-      readonly question: Question;
-      readonly yes: DecisionNode;
-      readonly no: DecisionNode;
-      /** The rule that asks, or null for the builder's own cuts and the kernel's conditions. */
-      readonly rule: string | null;
-    }
-  | {
-      readonly kind: 'count';
-      readonly id: number;
-      /** Indices of the classifier's counters. */
-      readonly counters: readonly number[];
-      readonly next: DecisionNode;
-      readonly rule: string | null;
-    };
+import { enter, type Ref, type Row, rowsOf, type View } from './residual.ts';
+import type { Test } from './ruleset.ts';
 
 /** Where frames start, by the EtherType behind their tags. */
 export interface Roots {
@@ -105,142 +67,8 @@ const SHORTEST_HEADER: ReadonlyMap<bigint, number> = new Map([
   [136n, 8], // UDP-Lite: RFC 3828
 ]);
 
-/** Where a walk goes on: the counters counted on the way, then a row (by its entry) or the end. */
-interface Ref {
-  readonly counts: readonly number[];
-  readonly to: number | 'drop' | 'pass';
-}
-
-const PASS: Ref = { counts: [], to: 'pass' };
-
-/** An entry in a region: the tests that are still open there. */
-interface Row {
-  readonly entry: number;
-  readonly view: ViewName;
-  readonly rule: string | null;
-  readonly tests: readonly Test[];
-  /** All other tests hold, but one depends on a later fragment's layout: matching hands on. */
-  readonly handOn: boolean;
-  readonly then: Ref;
-  readonly otherwise: Ref;
-}
-
-/** The walk as seen from a region: only rows that are reached and undecided. */
-interface View {
-  readonly region: Region;
-  readonly rows: readonly Row[];
-  readonly start: Ref;
-}
-
-interface Builder {
+interface Builder extends NodeTable {
   readonly options: DecisionOptions;
-  readonly interned: Map<string, DecisionNode>;
-  readonly ids: Map<object, number>;
-  readonly drop: DecisionNode;
-  readonly pass: DecisionNode;
-  copies: number;
-}
-
-function intern(builder: Builder, key: string, make: (id: number) => DecisionNode): DecisionNode {
-  let node = builder.interned.get(key);
-  if (node === undefined) {
-    node = make(builder.interned.size);
-    builder.interned.set(key, node);
-  }
-  return node;
-}
-
-function identity(builder: Builder, object: object): number {
-  let id = builder.ids.get(object);
-  if (id === undefined) {
-    id = builder.ids.size;
-    builder.ids.set(object, id);
-  }
-  return id;
-}
-
-function operandKey({ field, mask, xor, shift }: Operand): string {
-  return `${fieldKey(field)}&${mask.toString(36)}^${xor.toString(36)}<${shift}`;
-}
-
-function questionKey(builder: Builder, question: Question): string {
-  switch (question.kind) {
-    case 'compare':
-      return `c${operandKey(question.operand)}=${question.lo.toString(36)}-${question.hi.toString(36)}${question.view}`;
-    case 'lookup': {
-      const set = identity(builder, question.set.elements);
-      return `l${question.key.map(operandKey).join('.')}@${set}${question.view}`;
-    }
-    case 'present':
-      return `p${question.base}${question.end}${question.view}`;
-  }
-}
-
-function branch(
-  builder: Builder,
-  question: Question,
-  yes: DecisionNode,
-  no: DecisionNode,
-  rule: string | null,
-): DecisionNode {
-  if (yes === no) return yes;
-  const key = `${questionKey(builder, question)}?${yes.id}:${no.id}`;
-  return intern(builder, key, (id) => ({ kind: 'branch', id, question, yes, no, rule }));
-}
-
-function count(
-  builder: Builder,
-  counters: readonly number[],
-  next: DecisionNode,
-  rule: string | null,
-): DecisionNode {
-  if (counters.length === 0 || next === builder.pass) return next;
-  const key = `n${counters.join(',')}:${next.id}`;
-  return intern(builder, key, (id) => ({ kind: 'count', id, counters, next, rule }));
-}
-
-/** What is left of a row in a region, or whether it certainly matches or does not. */
-function rowIn(row: Row, region: Region): Row | 'match' | 'mismatch' {
-  const open: Test[] = [];
-  let { handOn } = row;
-  for (const test of row.tests) {
-    const presence = testedFields(test).map((field) => presenceOf(field, row.view, region));
-    if (presence.includes('absent')) return 'mismatch';
-    const truth = truthOf(test, region);
-    if (truth === 'false') return 'mismatch';
-    if (presence.includes('fragment')) handOn = true;
-    else if (truth === 'open' || presence.includes('open')) open.push(test);
-  }
-  if (open.length === 0 && !handOn) return 'match';
-  return open.length === row.tests.length && handOn === row.handOn
-    ? row
-    : { ...row, tests: open, handOn };
-}
-
-/** Walks the rows under a region and keeps what is reached and undecided. */
-function enter(rows: readonly Row[], start: Ref, region: Region): View {
-  const reached = new Set<Ref['to']>([start.to]);
-  const passed: { readonly row: Row; readonly left: Row | 'match' | 'mismatch' }[] = [];
-  for (const row of rows) {
-    if (!reached.has(row.entry)) continue;
-    const left = rowIn(row, region);
-    passed.push({ row, left });
-    if (left !== 'mismatch') reached.add(row.then.to);
-    if (left !== 'match') reached.add(row.otherwise.to);
-  }
-  const alias = new Map<Ref['to'], Ref>();
-  const follow = (ref: Ref): Ref => {
-    const known = alias.get(ref.to);
-    if (known === undefined) return ref;
-    return ref.counts.length === 0 ? known : { ...known, counts: [...ref.counts, ...known.counts] };
-  };
-  const kept: Row[] = [];
-  for (const { row, left } of passed.reverse()) {
-    if (left === 'match') alias.set(row.entry, follow(row.then));
-    else if (left === 'mismatch') alias.set(row.entry, follow(row.otherwise));
-    else kept.push({ ...left, then: follow(row.then), otherwise: follow(row.otherwise) });
-  }
-  return { region, rows: kept.reverse(), start: follow(start) };
 }
 
 /** Asks the open tests of every row one after the other, from the last row to the first. */
@@ -258,7 +86,7 @@ function askInTurn(builder: Builder, view: View): DecisionNode {
     const { rule } = row;
     const no = row.tests.length > 0 ? resolve(row.otherwise, rule) : builder.pass;
     let node = row.handOn ? builder.pass : resolve(row.then, rule);
-    for (const test of [...row.tests].reverse()) {
+    for (const { test } of [...row.tests].reverse()) {
       node = ask(builder, test, row, view.region, node, no);
     }
     nodes.set(row.entry, node);
@@ -305,106 +133,36 @@ function valueNode(
   return branch(builder, question, holds, fails, rule);
 }
 
-interface Cut {
-  readonly field: Field;
-  /** The first value of the upper side. */
-  readonly at: bigint;
-}
-
-const SAMPLE = 96;
-
-/** The value cut that splits the rows best, or null when none is worth its copies. */
-function chooseCut(builder: Builder, view: View): Cut | null {
-  const { rows, region } = view;
-  if (rows.length <= builder.options.leafRules) return null;
-  const step = Math.max(1, Math.floor(rows.length / SAMPLE));
-  const sample = rows.filter((_, index) => index % step === 0);
-  const byField = new Map<string, { field: Field; spans: (readonly [bigint, bigint] | null)[] }>();
-  for (const [index, row] of sample.entries()) {
-    for (const test of row.tests) {
-      if (test.kind === 'unknown' || test.negated) continue;
-      const interval = spanOf(test);
-      if (interval === null || isCostly(interval.field)) continue;
-      if (presenceOf(interval.field, row.view, region) !== 'present') continue;
-      let known = byField.get(interval.key);
-      if (known === undefined) {
-        known = { field: interval.field, spans: sample.map(() => null) };
-        byField.set(interval.key, known);
-      }
-      known.spans[index] = [interval.lo, interval.hi];
-    }
-  }
-  let best: { cut: Cut; cost: number } | null = null;
-  for (const [key, { field, spans }] of byField) {
-    for (const at of cutPoints(spans, region.get(key)?.lo ?? 0n)) {
-      let low = 0;
-      let high = 0;
-      for (const span of spans) {
-        if (span === null || span[0] < at) low += 1;
-        if (span === null || span[1] >= at) high += 1;
-      }
-      const cost = Math.max(low, high) + 0.5 * (low + high - spans.length);
-      if (best === null || cost < best.cost) best = { cut: { field, at }, cost };
-    }
-  }
-  return best !== null && best.cost <= 0.8 * sample.length ? best.cut : null;
-}
-
-/** The least and greatest value a test's field may have for it to hold. */
-function spanOf(test: Test): ReturnType<typeof intervalOf> {
-  if (test.kind === 'compare') return intervalOf(test);
-  if (test.kind !== 'lookup' || test.key.length !== 1) return null;
-  const [operand] = test.key;
-  const sorted = sortedElements(test.set.elements);
-  if (operand === undefined || sorted === null || operand.shift !== 0 || operand.xor !== 0n)
-    return null;
-  const lo = sorted.lo[0];
-  const hi = sorted.hi.at(-1);
-  if (lo === undefined || hi === undefined) return null;
-  return { key: fieldKey(operand.field), field: operand.field, lo, hi };
-}
-
-/** Cutting on these would make every frame pay for them. */
-function isCostly(field: Field): boolean {
-  return field.name.startsWith('frame ') || fieldKey(field) === META.length.name;
-}
-
-const POINTS = 12;
-
-function cutPoints(spans: readonly (readonly [bigint, bigint] | null)[], lowest: bigint): bigint[] {
-  const ends = spans.flatMap((span) => (span === null ? [] : [span[0], span[1] + 1n]));
-  const points = [...new Set(ends)].filter((at) => at > lowest).sort((a, b) => (a < b ? -1 : 1));
-  if (points.length <= POINTS) return points;
-  return Array.from({ length: POINTS }, (_, i) => {
-    const at = Math.floor(((i + 0.5) * points.length) / POINTS);
-    return points[at] ?? 0n;
-  });
-}
-
 function lessThan(field: Field, at: bigint, view: ViewName): Question {
   const operand = { field, mask: (1n << BigInt(field.width)) - 1n, xor: 0n, shift: 0 };
   return { kind: 'compare', operand, lo: 0n, hi: at - 1n, view };
 }
 
-/** Cuts values into smaller regions while that pays, then asks in turn. */
-function cutValues(builder: Builder, view: View): DecisionNode {
-  const cut = chooseCut(builder, view);
+/**
+ * Cuts values into smaller regions while that pays, then asks in turn. `budget` is how many copies
+ * of rows the cuts may make; each side gets its share of what is left.
+ */
+function cutValues(builder: Builder, view: View, budget: number): DecisionNode {
+  const { rows, start, region } = view;
+  const cut = rows.length > builder.options.leafRules ? chooseCut(view) : null;
   if (cut === null) return askInTurn(builder, view);
   const key = fieldKey(cut.field);
   const top = (1n << BigInt(cut.field.width)) - 1n;
-  const below = restrict(view.region, key, 0n, cut.at - 1n);
-  const above = restrict(view.region, key, cut.at, top);
-  const low = enter(view.rows, view.start, below);
-  const high = enter(view.rows, view.start, above);
-  const extra = low.rows.length + high.rows.length - view.rows.length;
-  if (extra > builder.copies || Math.max(low.rows.length, high.rows.length) >= view.rows.length) {
+  const low = enter(rows, start, restrict(region, key, 0n, cut.at - 1n), key);
+  const high = enter(rows, start, restrict(region, key, cut.at, top), key);
+  const sum = low.rows.length + high.rows.length;
+  const left = budget - Math.max(0, sum - rows.length);
+  if (left < 0 || Math.max(low.rows.length, high.rows.length) >= rows.length) {
     return askInTurn(builder, view);
   }
-  builder.copies -= Math.max(0, extra);
-  const yes = cutValues(builder, low);
-  const no = cutValues(builder, high);
-  const anyView = view.rows[0]?.view ?? 'ingress';
-  return branch(builder, lessThan(cut.field, cut.at, anyView), yes, no, null);
+  const yes = cutValues(builder, low, (left * low.rows.length) / sum);
+  const no = cutValues(builder, high, (left * high.rows.length) / sum);
+  return branch(builder, lessThan(cut.field, cut.at, rows[0]?.view ?? 'ingress'), yes, no, null);
+}
+
+/** Value cuts with as many copies as the options allow for this many rows. */
+function cutRows(builder: Builder, view: View): DecisionNode {
+  return cutValues(builder, view, Math.max(500, view.rows.length * builder.options.copies));
 }
 
 const VIEWS: readonly ViewName[] = ['ingress', 'l3'];
@@ -414,8 +172,8 @@ function transportEnds(view: View, name: ViewName): number[] {
   const ends = new Set<number>();
   for (const row of view.rows) {
     if (row.view !== name) continue;
-    for (const test of row.tests) {
-      for (const field of testedFields(test)) {
+    for (const { fields } of row.tests) {
+      for (const field of fields) {
         if (field.base === 'th' && presenceOf(field, name, view.region) === 'open') {
           ends.add(fieldEnd(field));
         }
@@ -438,36 +196,42 @@ function cutTransport(builder: Builder, view: View, protocol: bigint | null): De
     const end = Math.max(last, shortest);
     const key = presenceKey('th', name);
     const longRegion = restrict(view.region, key, BigInt(end), PLENTY);
-    const long = enter(view.rows, view.start, longRegion);
+    const long = enter(view.rows, view.start, longRegion, key);
     const yes = cutTransport(builder, long, protocol);
     const shortRegion = restrict(view.region, key, 0n, BigInt(end - 1));
     const no =
       last <= shortest
         ? builder.pass
-        : cutTransport(builder, enter(view.rows, view.start, shortRegion), protocol);
+        : cutTransport(builder, enter(view.rows, view.start, shortRegion, key), protocol);
     return branch(builder, { kind: 'present', base: 'th', view: name, end }, yes, no, null);
   }
-  return cutValues(builder, view);
+  return cutRows(builder, view);
 }
 
-/** Protocol numbers that rows ask for by name, most often asked first. */
+/** One row in so many must ask for a protocol for it to get a region of its own. */
+const PROTOCOL_SHARE = 40;
+
+/** Protocol numbers that enough rows ask for by name, most often asked first. */
 function askedProtocols(view: View): bigint[] {
   const asked = new Map<bigint, number>();
   for (const row of view.rows) {
-    for (const test of row.tests) {
+    for (const { test } of row.tests) {
       const interval = intervalOf(test);
       if (interval?.key !== META.l4proto.name || interval.lo !== interval.hi) continue;
       asked.set(interval.lo, (asked.get(interval.lo) ?? 0) + 1);
     }
   }
-  return [...asked].sort((a, b) => b[1] - a[1] || Number(a[0] - b[0])).map(([value]) => value);
+  return [...asked]
+    .filter(([, rows]) => rows * PROTOCOL_SHARE >= view.rows.length)
+    .sort((a, b) => b[1] - a[1] || Number(a[0] - b[0]))
+    .map(([value]) => value);
 }
 
 const PROTOCOLS = 12;
 
 function hasTransport(view: View): boolean {
   return view.rows.some((row) =>
-    row.tests.some((test) => testedFields(test).some((field) => field.base === 'th')),
+    row.tests.some(({ fields }) => fields.some((field) => field.base === 'th')),
   );
 }
 
@@ -483,10 +247,10 @@ function cutProtocol(builder: Builder, view: View): DecisionNode {
     return cutTransport(builder, view, known.lo);
   }
   const rest = protocols.reduce((region, value) => exclude(region, key, value), view.region);
-  let node = cutTransport(builder, enter(view.rows, view.start, rest), null);
+  let node = cutTransport(builder, enter(view.rows, view.start, rest, key), null);
   for (const value of [...protocols].reverse()) {
     const region = restrict(view.region, key, value, value);
-    const own = enter(view.rows, view.start, region);
+    const own = enter(view.rows, view.start, region, key);
     const operand = { field: META.l4proto, mask: 0xffn, xor: 0n, shift: 0 };
     const question: Question = { kind: 'compare', operand, lo: value, hi: value, view: 'ingress' };
     node = branch(builder, question, cutTransport(builder, own, value), node, null);
@@ -498,8 +262,8 @@ function cutProtocol(builder: Builder, view: View): DecisionNode {
 function cutFragments(builder: Builder, view: View): DecisionNode {
   if (!hasTransport(view)) return cutProtocol(builder, view);
   const key = FRAME.fragment.name;
-  const later = enter(view.rows, view.start, restrict(view.region, key, 2n, 2n));
-  const other = enter(view.rows, view.start, restrict(view.region, key, 0n, 1n));
+  const later = enter(view.rows, view.start, restrict(view.region, key, 2n, 2n), key);
+  const other = enter(view.rows, view.start, restrict(view.region, key, 0n, 1n), key);
   const operand = { field: FRAME.fragment, mask: 0xffn, xor: 0n, shift: 0 };
   const question: Question = { kind: 'compare', operand, lo: 2n, hi: 2n, view: 'ingress' };
   return branch(builder, question, cutProtocol(builder, later), cutProtocol(builder, other), null);
@@ -538,22 +302,6 @@ function otherRegion(tags: bigint): Region {
   return exclude(exclude(region, META.protocol.name, ETH_P_IP), META.protocol.name, ETH_P_IPV6);
 }
 
-function rowsOf({ entries }: Classifier): Row[] {
-  const ref = (target: Target, counts: readonly number[]): Ref => {
-    if (target.kind === 'entry') return { counts, to: target.index };
-    return target.kind === 'drop' ? { counts, to: 'drop' } : PASS;
-  };
-  return entries.map((entry, index) => ({
-    entry: index,
-    view: entry.view,
-    rule: entry.rule === null ? null : formatRuleId(entry.rule),
-    tests: entry.tests,
-    handOn: false,
-    then: ref(entry.then, entry.counts),
-    otherwise: ref(entry.otherwise, []),
-  }));
-}
-
 /**
  * The decision that a specialised classifier makes, as a DAG of single questions: first the kind of
  * packet, then the transport protocol, then values where that splits the rules, then rule by rule.
@@ -564,26 +312,20 @@ export function buildDecision(
   classifier: Classifier,
   options: DecisionOptions = DEFAULT_DECISION,
 ): Decision {
-  const interned = new Map<string, DecisionNode>();
-  const pass: DecisionNode = { kind: 'leaf', id: 0, verdict: 'continue' };
-  const drop: DecisionNode = { kind: 'leaf', id: 1, verdict: 'drop' };
-  interned.set('continue', pass).set('drop', drop);
+  const builder: Builder = { ...createNodeTable(), options };
   const rows = rowsOf(classifier);
-  const ids = new Map<object, number>();
   const root = (region: Region, cut: typeof cutFragments): DecisionNode => {
     const [first] = rows;
-    if (first === undefined) return pass;
-    const copies = Math.max(2_000, rows.length * options.copies);
-    const builder: Builder = { options, interned, ids, drop, pass, copies };
-    return cut(builder, enter(rows, { counts: [], to: first.entry }, region));
+    if (first === undefined) return builder.pass;
+    return cut(builder, enter(rows, { counts: [], to: first.entry }, region, null));
   };
   const roots = (tags: bigint): Roots => ({
     ip: root(ipRegion(tags, ETH_P_IP, 2n, 20n), cutFragments),
     ip6: root(ipRegion(tags, ETH_P_IPV6, 10n, 40n), cutProtocol),
-    other: root(otherRegion(tags), cutValues),
+    other: root(otherRegion(tags), cutRows),
   });
   const untagged = roots(0n);
   const tagged = roots(1n);
-  const stacked = root(otherRegion(2n), cutValues);
-  return { untagged, tagged, stacked, size: interned.size };
+  const stacked = root(otherRegion(2n), cutRows);
+  return { untagged, tagged, stacked, size: builder.interned.size };
 }

@@ -7,6 +7,7 @@ import {
   type Condition,
   defragmentation,
   localDestination,
+  loopedCopies,
   undecidedDestinations,
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
@@ -27,6 +28,12 @@ import {
   type Test,
   type Verdict,
 } from './ruleset.ts';
+
+/** How frames come to the tier that the walk is for. */
+export interface FlattenOptions {
+  /** Copies of own multicast come without an Ethernet header (generic XDP). */
+  readonly loopedCopies: boolean;
+}
 
 /** A place later in the list, known once everything before it is written. */
 interface Label {
@@ -526,7 +533,11 @@ function resolveTarget(draft: Draft, length: number): Target {
  * netdev ingress, prerouting and input or forward in the kernel's order, jumps written out, the
  * device's constants folded, the kernel's own conditions between hooks as entries without a rule.
  */
-export function flatten(ruleset: Ruleset, facts: Facts): Flattened {
+export function flatten(
+  ruleset: Ruleset,
+  facts: Facts,
+  options: FlattenOptions = { loopedCopies: false },
+): Flattened {
   const path = selectPath(ruleset, facts);
   const builder: Builder = {
     entries: [],
@@ -538,6 +549,7 @@ export function flatten(ruleset: Ruleset, facts: Facts): Flattened {
     facts,
     changed: [],
   };
+  if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
   if (layer3 > 0) {
@@ -556,6 +568,18 @@ export function flatten(ruleset: Ruleset, facts: Facts): Flattened {
   return { classifier, leftOut: explainLeftOut(ruleset, path, builder) };
 }
 
+function notRun(chain: Chain, facts: Facts): Reason {
+  const { device, role } = facts;
+  if (chain.base === null) {
+    const message = `no chain that runs for ${device} calls ${chain.name}`;
+    return { code: 'path/not-called', message };
+  }
+  if (role === 'host') {
+    return { code: 'path/not-forwarding', message: 'a host forwards nothing (fact role=host)' };
+  }
+  return NO_ROLE;
+}
+
 function explainLeftOut(
   ruleset: Ruleset,
   path: ReturnType<typeof selectPath>,
@@ -568,10 +592,7 @@ function explainLeftOut(
       for (const rule of chain.rules) {
         const key = formatRuleId(rule.id);
         if (builder.emitted.has(key) || reasons.has(key)) continue;
-        const uncalled = {
-          code: 'path/not-called',
-          message: `no chain on the receive path of ${builder.facts.device} calls ${chain.name}`,
-        };
+        const uncalled = notRun(chain, builder.facts);
         reasons.set(key, off.get(chain) ?? uncalled);
       }
     }

@@ -1,5 +1,6 @@
 import { ones, writeUint } from '../support/bits.ts';
 import type { Classifier, Counter, Entry, Target } from './classifier.ts';
+import type { LocalAddress } from './facts.ts';
 import { type Field, META } from './fields.ts';
 import { splitKey } from './operand.ts';
 import {
@@ -36,8 +37,14 @@ function formatIp6(value: bigint): string {
   return `${groups.slice(0, start).join(':')}::${groups.slice(start + length).join(':')}`;
 }
 
-function formatMac(value: bigint): string {
+/** `aa:bb:cc:dd:ee:ff` of 48 bits. */
+export function formatMac(value: bigint): string {
   return Array.from(writeUint(value, 6), (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+/** An address as usually written; IPv6 by RFC 5952. */
+export function formatAddress({ version, value }: LocalAddress): string {
+  return version === 4 ? formatIp(value) : formatIp6(value);
 }
 
 function formatHex(value: bigint, width: number): string {

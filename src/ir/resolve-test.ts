@@ -51,17 +51,31 @@ function constantOf(field: Field, site: Site): Constant | null {
   }
 }
 
-/** Header bits that differ between the wire and what a rule sees once segments are merged. */
-const CHANGED_BY_MERGING: readonly (readonly [base: Field['base'], from: number, width: number])[] =
-  [
-    ['nh', 16, 16], // ip length
-    ['nh', 32, 16], // ip id, ip6 length
-    ['nh', 80, 16], // ip checksum
-    ['th', 32, 32], // tcp sequence, udp length and checksum
-    ['th', 108, 1], // tcp psh
-    ['th', 111, 1], // tcp fin
-    ['th', 128, 16], // tcp checksum
-  ];
+/** Bits of a header that something rewrites before a rule sees them, and whose header that is. */
+type Rewritten = readonly [base: Field['base'], of: string, from: number, width: number];
+
+/** What differs between the wire and what a rule sees once segments are merged. */
+const CHANGED_BY_MERGING: readonly Rewritten[] = [
+  ['nh', 'ip ', 16, 16], // length
+  ['nh', 'ip ', 32, 16], // id
+  ['nh', 'ip ', 80, 16], // checksum
+  ['nh', 'ip6 ', 32, 16], // length
+  ['th', 'tcp ', 32, 32], // sequence
+  ['th', 'tcp ', 108, 1], // psh
+  ['th', 'tcp ', 111, 1], // fin
+  ['th', 'tcp ', 128, 16], // checksum
+  ['th', 'udp ', 32, 32], // length, checksum
+];
+
+/** Raw loads and `th` fields may be of any header. */
+function touches(operand: Operand, rewritten: readonly Rewritten[]): boolean {
+  const { base, name } = operand.field;
+  const anyHeader = name.startsWith('@') || name.startsWith('th ');
+  return rewritten.some(
+    ([of, header, from, width]) =>
+      of === base && (anyHeader || name.startsWith(header)) && keepsBits(operand, from, width),
+  );
+}
 
 /** Whether the operand keeps any of these bits of the header. */
 function keepsBits({ field, mask }: Operand, from: number, width: number): boolean {
@@ -71,27 +85,18 @@ function keepsBits({ field, mask }: Operand, from: number, width: number): boole
 }
 
 function differsUnderGro(operand: Operand): boolean {
-  const { field } = operand;
-  if (fieldKey(field) === META.length.name) return true;
-  return CHANGED_BY_MERGING.some(
-    ([base, from, width]) => base === field.base && keepsBits(operand, from, width),
-  );
+  return fieldKey(operand.field) === META.length.name || touches(operand, CHANGED_BY_MERGING);
 }
 
 /** Forwarding takes one off the hop limit and mends the IPv4 checksum. */
-const CHANGED_BY_FORWARDING: readonly (readonly [from: number, width: number, of: string])[] = [
-  [56, 8, 'ip6 '],
-  [64, 8, 'ip '],
-  [80, 16, 'ip '],
+const CHANGED_BY_FORWARDING: readonly Rewritten[] = [
+  ['nh', 'ip6 ', 56, 8],
+  ['nh', 'ip ', 64, 8],
+  ['nh', 'ip ', 80, 16],
 ];
 
 function changedByForwarding(operand: Operand): boolean {
-  const { base, name } = operand.field;
-  if (base !== 'nh' || isHopLimit(operand.field)) return false;
-  return CHANGED_BY_FORWARDING.some(
-    ([from, width, of]) =>
-      (name.startsWith(of) || name.startsWith('@')) && keepsBits(operand, from, width),
-  );
+  return !isHopLimit(operand.field) && touches(operand, CHANGED_BY_FORWARDING);
 }
 
 const TCP_FLAGS = 'th:104:8';

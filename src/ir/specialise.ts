@@ -12,6 +12,8 @@ export interface Capabilities {
   readonly test: (test: Test) => Reason | null;
   /** Null when the tier counts packets and bytes. */
   readonly counters: Reason | null;
+  /** Counters may miss what is dropped early: the operator gives exact ones up. */
+  readonly mayMiscount: boolean;
 }
 
 /** A tier that can load every field, look up every set and count. */
@@ -19,6 +21,7 @@ export const EVERYTHING: Capabilities = {
   field: () => null,
   test: () => null,
   counters: null,
+  mayMiscount: false,
 };
 
 /** What became of one entry of the classifier in the tier. */
@@ -109,7 +112,7 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
     fate: { kind: 'handed-on', reason },
   });
   const external = entry.effects.find((effect) => effect.external);
-  const silent = entry.counts.length === 0 && external === undefined;
+  const silent = (entry.counts.length === 0 || tier.mayMiscount) && external === undefined;
   if (missing !== null) {
     if (silent && sameTarget(entry.then, entry.otherwise)) {
       return { ...base, tests: [], then: otherwise, fate: { kind: 'kept' } };
@@ -124,11 +127,9 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
     if (entry.then.kind !== 'accept') return handOn(external.reason);
     return { ...base, then: entry.then, fate: { kind: 'kept' } };
   }
-  if (entry.counts.length > 0) {
-    if (tier.counters !== null) return handOn(tier.counters);
-    if (uncertain) return handOn(NOT_COUNTED);
-  }
-  const { counts } = entry;
+  const obstacle = uncertain ? NOT_COUNTED : tier.counters;
+  if (entry.counts.length > 0 && obstacle !== null && !tier.mayMiscount) return handOn(obstacle);
+  const counts = obstacle === null ? entry.counts : [];
   if (entry.then.kind === 'unknown') return handOn(entry.then.reason);
   const gate = entry.then.kind === 'lost' && counts.length === 0 && known.length > 0;
   return { ...base, counts, then: follow(entry.then, uncertain), fate: { kind: 'kept' }, gate };

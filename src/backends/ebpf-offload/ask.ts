@@ -1,4 +1,4 @@
-import type { Question } from '../../ir/decision.ts';
+import type { Question } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
 import type { Operand } from '../../ir/ruleset.ts';
 import { ones } from '../../support/bits.ts';

@@ -1,16 +1,18 @@
 import type { Classifier, Counter } from '../../ir/classifier.ts';
-import {
-  buildDecision,
-  DEFAULT_DECISION,
-  type Decision,
-  type DecisionNode,
-  type DecisionOptions,
-} from '../../ir/decision.ts';
+import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
+import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import type { Field } from '../../ir/fields.ts';
 import type { Test } from '../../ir/ruleset.ts';
 import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
-import type { Profile } from '../../profile/schema.ts';
-import { errorAt, fail, type Reason, type Result, succeed } from '../../support/diagnostics.ts';
+import type { Profile, XdpProfile } from '../../profile/schema.ts';
+import {
+  type Diagnostic,
+  errorAt,
+  fail,
+  type Reason,
+  type Result,
+  succeed,
+} from '../../support/diagnostics.ts';
 import type { Artifact, CounterLayout, Usage } from '../backend.ts';
 import { isLoadable } from './ask.ts';
 import { type Assembly, assemble } from './assemble.ts';
@@ -28,8 +30,6 @@ const COUNTER_MAP = 'counters';
 /** Counters in one map entry: costs nothing at run time, and creates the map 500 times faster. */
 const SLOTS_PER_ENTRY = 512;
 const SLOT_BYTES = 16;
-
-type XdpProfile = Extract<Profile, { kind: 'xdp-offload' | 'xdp-native' | 'xdp-generic' }>;
 
 /** An XDP program for one device, with all that loads, explains and checks it. */
 export interface XdpArtifact extends Artifact {
@@ -84,6 +84,7 @@ export function capabilitiesOf(profile: XdpProfile): Capabilities {
       return problem === null ? null : reason('ebpf/operand', problem);
     },
     counters: null,
+    mayMiscount: false,
   };
 }
 
@@ -115,7 +116,9 @@ function counterMap(layout: CounterLayout): MapDefinition {
 }
 
 export interface CompileOptions {
-  readonly decision: DecisionOptions;
+  readonly decision?: DecisionOptions;
+  /** The concession `counters`; see `Capabilities`. */
+  readonly mayMiscount?: boolean;
 }
 
 /**
@@ -126,9 +129,11 @@ export interface CompileOptions {
 export function compileXdp(
   classifier: Classifier,
   profile: XdpProfile,
-  options: CompileOptions = { decision: DEFAULT_DECISION },
+  options: CompileOptions = {},
 ): Result<XdpArtifact> {
-  const specialised = specialise(classifier, capabilitiesOf(profile));
+  const capabilities = capabilitiesOf(profile);
+  const mayMiscount = options.mayMiscount ?? false;
+  const specialised = specialise(classifier, { ...capabilities, mayMiscount });
   const decision = buildDecision(specialised.classifier, options.decision);
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
@@ -163,19 +168,32 @@ export function compileXdp(
     );
   }
   const elf = writeElf(object);
-  return succeed({
-    files: [{ suffix: '', content: elf }],
-    usage,
-    listing: formatListing(assembly),
-    classifier: specialised.classifier,
-    elf,
-    object,
-    assembly,
-    decision,
-    specialised,
-    counters: layout,
-    owners: placed.flatMap((index) => classifier.counters[index] ?? []),
-  });
+  return succeed(
+    {
+      files: [{ suffix: '', content: elf }],
+      usage,
+      listing: () => formatListing(assembly),
+      classifier: specialised.classifier,
+      elf,
+      object,
+      assembly,
+      decision,
+      specialised,
+      counters: layout,
+      owners: placed.flatMap((index) => classifier.counters[index] ?? []),
+    },
+    uncountedWarnings(selected.uncounted),
+  );
+}
+
+function uncountedWarnings(rules: ReadonlySet<string>): Diagnostic[] {
+  return [...rules].map((rule) => ({
+    code: 'ebpf/pending-counters',
+    severity: 'warning',
+    message: 'too many rules before it count without deciding; its packets are left to the kernel',
+    help: 'name one counter instead of many, or count behind the decision',
+    place: { kind: 'ruleset', path: rule },
+  }));
 }
 
 function usageOf(

@@ -1,4 +1,4 @@
-import type { DecisionNode } from '../../ir/decision.ts';
+import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import { type AccessSize, type Insn, ldx, type Reg, r6, r7, r8, r9, r10, stx } from './insn.ts';
 
 /**
@@ -116,5 +116,6 @@ export function addData(section: DataSection, key: object, make: () => Uint8Arra
 }
 
 export function nodeLabel(node: DecisionNode): string {
-  return `n${node.id}`;
+  if (node.kind !== 'leaf') return `n${node.id}`;
+  return node.verdict === 'drop' ? DROP : CONTINUE;
 }

@@ -1,4 +1,4 @@
-import type { Question } from '../../ir/decision.ts';
+import type { Question } from '../../ir/decision-nodes.ts';
 import { splitKey } from '../../ir/operand.ts';
 import { sortedElements } from '../../ir/region.ts';
 import type { ElementSet, Operand, SetElements } from '../../ir/ruleset.ts';

@@ -1,4 +1,5 @@
-import type { Decision, DecisionNode, Roots } from '../../ir/decision.ts';
+import type { Decision, Roots } from '../../ir/decision.ts';
+import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import {
   CONTINUE,
   type Emitter,

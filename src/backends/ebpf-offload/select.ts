@@ -1,4 +1,5 @@
-import type { Decision, DecisionNode, Question } from '../../ir/decision.ts';
+import type { Decision } from '../../ir/decision.ts';
+import type { DecisionNode, Question } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
 import { askQuestion } from './ask.ts';
 import {
@@ -21,6 +22,8 @@ export interface Selected {
   readonly insns: readonly Insn[];
   readonly rodata: Uint8Array;
   readonly stackBytes: number;
+  /** Rules whose frames continue because too many counters would be pending on their way. */
+  readonly uncounted: ReadonlySet<string>;
 }
 
 export interface SelectOptions {
@@ -33,6 +36,9 @@ export interface SelectOptions {
       })
     | null;
 }
+
+/** Counters that may be pending on one way: a word of the 512 bytes of stack each. */
+const MOST_PENDING = 24;
 
 function rootsOf({ untagged, tagged, stacked }: Decision): DecisionNode[] {
   const roots = [untagged, tagged].flatMap(({ ip, ip6, other }) => [ip, ip6, other]);
@@ -138,13 +144,20 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   const emitter = openEmitter(options.dataSections);
   const order = inOrder(decision);
   const depths = pendingDepths(order);
-  const words = Math.max(0, ...order.map((node) => depthBehind(node, depths)));
+  const deepest = order.reduce((most, node) => Math.max(most, depthBehind(node, depths)), 0);
+  const words = Math.min(deepest, MOST_PENDING);
   const pending = Array.from({ length: words }, () => reserve(emitter, 1));
+  const uncounted = new Set<string>();
   const plan = options.counters === null ? null : { ...options.counters, pending };
   const needs = needsOf(order, decision, options);
   emitPrologue(emitter, decision, needs, () => emitNothingPending(emitter, pending));
   for (const node of order) {
     if (node.kind === 'leaf') continue;
+    if (node.kind === 'count' && depthBehind(node, depths) > MOST_PENDING) {
+      uncounted.add(node.rule ?? 'a policy');
+      emit(emitter, label(nodeLabel(node)), ja(CONTINUE));
+      continue;
+    }
     emitNode(emitter, node, depths, (counter, depth) => {
       const slot = options.counters?.slotOf.get(counter);
       const offset = pending[depth];
@@ -161,7 +174,7 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
     rodata.set(chunk, at);
     at += chunk.length;
   }
-  return { insns: emitter.insns, rodata, stackBytes: emitter.stack };
+  return { insns: emitter.insns, rodata, stackBytes: emitter.stack, uncounted };
 }
 
 function depthBehind(node: DecisionNode, depths: ReadonlyMap<DecisionNode, number>): number {

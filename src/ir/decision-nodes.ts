@@ -1,0 +1,129 @@
+import type { ViewName } from './classifier.ts';
+import { type Field, fieldKey } from './fields.ts';
+import type { Operand, Test } from './ruleset.ts';
+
+/** One question about a frame. Its loads always succeed where it is asked. */
+export type Question =
+  | {
+      readonly kind: 'compare';
+      readonly operand: Operand;
+      readonly lo: bigint;
+      readonly hi: bigint;
+      readonly view: ViewName;
+    }
+  | {
+      readonly kind: 'lookup';
+      readonly key: readonly Operand[];
+      readonly set: Extract<Test, { kind: 'lookup' }>['set'];
+      readonly view: ViewName;
+    }
+  | {
+      /** At least `end` bytes are there behind the base. */
+      readonly kind: 'present';
+      readonly base: Exclude<Field['base'], 'meta'>;
+      readonly view: ViewName;
+      readonly end: number;
+    };
+
+/**
+ * A node of the decision DAG. Nodes are shared: the same object may be reached in many ways, and
+ * `id` tells them apart. Children have smaller ids than their parents.
+ */
+export type DecisionNode =
+  | { readonly kind: 'leaf'; readonly id: number; readonly verdict: 'drop' | 'continue' }
+  | {
+      readonly kind: 'branch';
+      readonly id: number;
+      readonly question: Question;
+      readonly yes: DecisionNode;
+      readonly no: DecisionNode;
+      /** The rule that asks, or null for the builder's own cuts and the kernel's conditions. */
+      readonly rule: string | null;
+    }
+  | {
+      readonly kind: 'count';
+      readonly id: number;
+      /** Indices of the classifier's counters. */
+      readonly counters: readonly number[];
+      readonly next: DecisionNode;
+      readonly rule: string | null;
+    };
+
+/** Nodes made so far; equal ones are the same object. */
+export interface NodeTable {
+  readonly interned: Map<string, DecisionNode>;
+  readonly ids: Map<object, number>;
+  readonly drop: DecisionNode;
+  readonly pass: DecisionNode;
+}
+
+function intern(table: NodeTable, key: string, make: (id: number) => DecisionNode): DecisionNode {
+  let node = table.interned.get(key);
+  if (node === undefined) {
+    node = make(table.interned.size);
+    table.interned.set(key, node);
+  }
+  return node;
+}
+
+function identity(table: NodeTable, object: object): number {
+  let id = table.ids.get(object);
+  if (id === undefined) {
+    id = table.ids.size;
+    table.ids.set(object, id);
+  }
+  return id;
+}
+
+function operandKey({ field, mask, xor, shift }: Operand): string {
+  return `${fieldKey(field)}&${mask.toString(36)}^${xor.toString(36)}<${shift}`;
+}
+
+function questionKey(table: NodeTable, question: Question): string {
+  switch (question.kind) {
+    case 'compare':
+      return `c${operandKey(question.operand)}=${question.lo.toString(36)}-${question.hi.toString(36)}${question.view}`;
+    case 'lookup': {
+      const set = identity(table, question.set.elements);
+      return `l${question.key.map(operandKey).join('.')}@${set}${question.view}`;
+    }
+    case 'present':
+      return `p${question.base}${question.end}${question.view}`;
+  }
+}
+
+/** Asks a question; null rule: the builder's own. Both ways the same: nothing is asked. */
+export function branch(
+  table: NodeTable,
+  question: Question,
+  yes: DecisionNode,
+  no: DecisionNode,
+  rule: string | null,
+): DecisionNode {
+  if (yes === no) return yes;
+  const key = `${questionKey(table, question)}?${yes.id}:${no.id}`;
+  return intern(table, key, (id) => ({ kind: 'branch', id, question, yes, no, rule }));
+}
+
+/** Counts, unless the frame is handed on anyway. */
+export function count(
+  table: NodeTable,
+  counters: readonly number[],
+  next: DecisionNode,
+  rule: string | null,
+): DecisionNode {
+  if (counters.length === 0 || next === table.pass) return next;
+  const key = `n${counters.join(',')}:${next.id}`;
+  return intern(table, key, (id) => ({ kind: 'count', id, counters, next, rule }));
+}
+
+/** A table with the two leaves. */
+export function createNodeTable(): NodeTable {
+  const pass: DecisionNode = { kind: 'leaf', id: 0, verdict: 'continue' };
+  const drop: DecisionNode = { kind: 'leaf', id: 1, verdict: 'drop' };
+  const interned = new Map([
+    ['continue', pass],
+    ['drop', drop],
+  ]);
+  return { interned, ids: new Map(), drop, pass };
+}

@@ -1,0 +1,225 @@
+import type { Entry } from '../ir/classifier.ts';
+import { CONCESSIONS, type Concession } from '../ir/concede.ts';
+import type { Facts } from '../ir/facts.ts';
+import { formatRuleId, type Rule, type Ruleset } from '../ir/ruleset.ts';
+import type { Fate } from '../ir/specialise.ts';
+import type { Profile } from '../profile/schema.ts';
+import { type Reason, type Result, succeed } from '../support/diagnostics.ts';
+import { describeFacts } from './facts.ts';
+import { type PlacedTier, placeRuleset, type Situation } from './place.ts';
+import {
+  type ConcessionOffer,
+  PLAN_FORMAT,
+  type PlannedRule,
+  type PlanReport,
+  type TierUsage,
+} from './report.ts';
+
+/** Where rules that no tier decides are decided. */
+export const HOST = 'host';
+
+interface RuleView {
+  readonly decides: boolean;
+  readonly reasons: readonly Reason[];
+  readonly insns: number;
+}
+
+/** Instructions by the rule they come from. */
+function countInsns({ artifact }: PlacedTier): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { rule } of artifact.assembly.lines) {
+    if (rule !== null) counts.set(rule, (counts.get(rule) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** Indices of entries by rule. */
+function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> {
+  const groups = new Map<string, number[]>();
+  for (const [index, { rule }] of entries.entries()) {
+    if (rule === null) continue;
+    const key = formatRuleId(rule);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [index]);
+    else group.push(index);
+  }
+  return groups;
+}
+
+function nameOf({ rule, label }: Entry): string {
+  return rule === null ? label : `rule ${formatRuleId(rule)} (${label})`;
+}
+
+function uniqueReasons(reasons: readonly Reason[]): Reason[] {
+  return [...new Map(reasons.map((reason) => [reason.code + reason.message, reason])).values()];
+}
+
+/** Why one entry does not decide in the tier, in words for the rule it belongs to. */
+function reasonOf(fate: Fate, entries: readonly Entry[], fates: readonly Fate[]): Reason | null {
+  switch (fate.kind) {
+    case 'kept':
+      return null;
+    case 'handed-on':
+    case 'passed-over':
+      return fate.reason;
+    case 'not-reached': {
+      const by = fate.by === null ? undefined : entries[fate.by];
+      if (by === undefined || fate.by === null) {
+        return {
+          code: 'plan/not-reached',
+          message: 'no packet reaches it: rules before it decide all',
+        };
+      }
+      const why = fates[fate.by];
+      const because = why !== undefined && 'reason' in why ? `: ${why.reason.message}` : '';
+      return {
+        code: 'plan/behind-undecided',
+        message: `${nameOf(by)} comes first and cannot be decided here${because}`,
+      };
+    }
+  }
+}
+
+const NO_DROP: Reason = {
+  code: 'plan/no-drop',
+  message: 'it drops nothing: packets that match go on to nftables anyway',
+};
+
+const NOTHING_TO_DROP: Reason = {
+  code: 'plan/nothing-behind',
+  message: 'nothing behind it can be dropped here, so there is no need to look',
+};
+
+/** Looks at one rule in one tier. */
+function viewRule(indices: readonly number[], tier: PlacedTier, insns: number): RuleView {
+  const { entries } = tier.flattened.classifier;
+  const { fates, origins } = tier.artifact.specialised;
+  const own = new Set(indices);
+  let decides = false;
+  let present = false;
+  for (const origin of origins) {
+    if (!own.has(origin)) continue;
+    present = true;
+    const original = entries[origin];
+    if (original === undefined || fates[origin]?.kind !== 'kept') continue;
+    if (original.then.kind === 'drop' || original.counts.length > 0) decides = true;
+  }
+  const reasons = indices.flatMap((index) => {
+    const fate = fates[index];
+    const reason = fate === undefined ? null : reasonOf(fate, entries, fates);
+    return reason ?? [];
+  });
+  if (reasons.length > 0 || decides) return { decides, reasons: uniqueReasons(reasons), insns };
+  const dropping = indices.some((index) => entries[index]?.then.kind === 'drop');
+  return { decides, reasons: [present || dropping ? NO_DROP : NOTHING_TO_DROP], insns };
+}
+
+/** Every rule of the ruleset, in listing order. */
+function rulesOf(ruleset: Ruleset): readonly Rule[] {
+  return ruleset.tables.flatMap(({ chains }) => chains.flatMap(({ rules }) => rules));
+}
+
+function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[] {
+  const prepared = tiers.map((tier) => ({
+    tier,
+    insns: countInsns(tier),
+    entries: entriesByRule(tier.flattened.classifier.entries),
+  }));
+  return rulesOf(ruleset).map((rule) => {
+    const key = formatRuleId(rule.id);
+    const reasons: Reason[] = [];
+    for (const { tier, insns, entries } of prepared) {
+      const { leftOut } = tier.flattened;
+      const indices = entries.get(key) ?? [];
+      const out = leftOut.get(key);
+      if (out !== undefined) {
+        reasons.push(out);
+        if (indices.length === 0) continue;
+      }
+      const view = viewRule(indices, tier, insns.get(key) ?? 0);
+      if (view.decides) {
+        const cost = { insns: view.insns };
+        return {
+          rule: rule.id,
+          text: rule.text,
+          tier: tier.profile.name,
+          reasons: view.reasons,
+          cost,
+        };
+      }
+      reasons.push(...view.reasons);
+    }
+    return {
+      rule: rule.id,
+      text: rule.text,
+      tier: HOST,
+      reasons: uniqueReasons(reasons),
+      cost: {},
+    };
+  });
+}
+
+function usageOf(tiers: readonly PlacedTier[]): TierUsage[] {
+  return tiers.flatMap(({ profile, artifact }) =>
+    artifact.usage.map((usage) => ({ tier: profile.name, ...usage })),
+  );
+}
+
+function onHost(rules: readonly PlannedRule[]): number {
+  return rules.filter(({ tier }) => tier === HOST).length;
+}
+
+/** What granting each concession alone, and all of them, would move. */
+function offerConcessions(
+  situation: Situation,
+  profiles: readonly Profile[],
+  host: number,
+): ConcessionOffer[] {
+  const names = Object.keys(CONCESSIONS) as Concession[]; // the keys of a const object
+  return names
+    .filter((name) => !situation.concessions.includes(name))
+    .flatMap((name) => {
+      const granted = { ...situation, concessions: [...situation.concessions, name] };
+      const placed = placeRuleset(granted, profiles);
+      if (!placed.ok) return [];
+      const unlocks = host - onHost(planRules(situation.ruleset, placed.value));
+      return unlocks > 0 ? [{ name, unlocks }] : [];
+    });
+}
+
+/** Whether any reason in the plan could be conceded away; saves planning again for nothing. */
+function isConcedable(rules: readonly PlannedRule[], classifierEffects: boolean): boolean {
+  return (
+    classifierEffects ||
+    rules.some(({ reasons }) => reasons.some(({ code }) => code.startsWith('counter/')))
+  );
+}
+
+/** Says for every rule which tier decides it and why not an earlier one. */
+export function planRuleset(
+  situation: Situation,
+  profiles: readonly Profile[],
+  givenFacts: Facts = situation.facts,
+): Result<PlanReport> {
+  const placed = placeRuleset(situation, profiles);
+  if (!placed.ok) return placed;
+  const rules = planRules(situation.ruleset, placed.value);
+  const effects = placed.value.some(({ flattened }) =>
+    flattened.classifier.entries.some((entry) => entry.effects.some(({ external }) => external)),
+  );
+  const concessions = isConcedable(rules, effects)
+    ? offerConcessions(situation, profiles, onHost(rules))
+    : [];
+  return succeed(
+    {
+      format: PLAN_FORMAT,
+      device: situation.facts.device,
+      profiles: profiles.map(({ name }) => name),
+      rules,
+      usage: usageOf(placed.value),
+      concessions,
+      facts: describeFacts(givenFacts),
+    },
+    placed.diagnostics,
+  );
+}
