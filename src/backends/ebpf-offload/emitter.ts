@@ -14,8 +14,10 @@ export const PROTO = r9;
 export type SlotName =
   /** Where the frame starts. */
   | 'frame'
-  /** `meta protocol` of a packet that is neither IPv4 nor IPv6. */
+  /** `meta protocol`. */
   | 'protocol'
+  /** `meta nfproto`. */
+  | 'nfproto'
   /** Length at ingress: all behind the Ethernet header and one tag. */
   | 'ingress-length'
   /** Length of the IP packet. */

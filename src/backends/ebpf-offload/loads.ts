@@ -87,6 +87,9 @@ function loadMeta(emitter: Emitter, into: Reg, field: Field, view: ViewName): vo
     case META.protocol.name:
       fetch(emitter, into, 'protocol');
       return;
+    case META.nfproto.name:
+      fetch(emitter, into, 'nfproto');
+      return;
     case META.length.name:
       fetch(emitter, into, view === 'ingress' ? 'ingress-length' : 'l3-length');
       return;

@@ -59,6 +59,12 @@ const LE_8021AD = 0xa888;
 const ETH_HLEN = 14;
 const VLAN_HLEN = 4;
 const ETH_P_802_3_MIN = 0x0600;
+const ETH_P_IP = 0x0800;
+const ETH_P_IPV6 = 0x86dd;
+// Packet families: include/uapi/linux/netfilter.h.
+const NFPROTO_IPV4 = 2;
+const NFPROTO_NETDEV = 5;
+const NFPROTO_IPV6 = 10;
 
 function isContinue(node: DecisionNode): boolean {
   return node.kind === 'leaf' && node.verdict === 'continue';
@@ -110,7 +116,7 @@ function emitUnknownZero(emitter: Emitter): void {
 
 /** Words that only some kinds of packets fill must not be read unwritten. */
 function emitZeros(emitter: Emitter, needs: Needs): void {
-  const words = (['l3-length', 'transport-left', 'fragment', 'protocol'] as const).filter((name) =>
+  const words = (['l3-length', 'transport-left', 'fragment'] as const).filter((name) =>
     needs.slots.has(name),
   );
   if (words.length === 0) return;
@@ -143,6 +149,17 @@ function emitDispatch(
   }
 }
 
+/** What is the same for all packets of a kind: asked only inside the keys of look-ups. */
+function emitKind(emitter: Emitter, needs: Needs, protocol: number | 'r0', nfproto: number): void {
+  if (needs.slots.has('protocol')) {
+    if (typeof protocol === 'number') emit(emitter, mov(r0, protocol));
+    store(emitter, 'protocol', r0);
+  }
+  if (!needs.slots.has('nfproto')) return;
+  emit(emitter, mov(r2, nfproto));
+  store(emitter, 'nfproto', r2);
+}
+
 function emitIngressLength(emitter: Emitter, needs: Needs, network: number): void {
   if (!needs.slots.has('ingress-length')) return;
   emit(emitter, mov(r2, END), sub(r2, NH), add(r2, -network));
@@ -156,7 +173,7 @@ function emitOther(emitter: Emitter, root: DecisionNode, needs: Needs, network: 
     return;
   }
   emit(emitter, be(16, r0), jlt32(r0, ETH_P_802_3_MIN, CONTINUE));
-  if (needs.slots.has('protocol')) store(emitter, 'protocol', r0);
+  emitKind(emitter, needs, 'r0', NFPROTO_NETDEV);
   emitIngressLength(emitter, needs, network);
   // No transport header, no protocol number; nobody asks, but the verifier compares the registers.
   emit(emitter, mov(PROTO, 0), add(NH, network), mov(TH, NH), ja(nodeLabel(root)));
@@ -164,6 +181,7 @@ function emitOther(emitter: Emitter, root: DecisionNode, needs: Needs, network: 
 
 /** IPv4 (RFC 791): version, header length and total length must fit the frame. */
 function emitIp(emitter: Emitter, needs: Needs, network: number): void {
+  emitKind(emitter, needs, ETH_P_IP, NFPROTO_IPV4);
   emitIngressLength(emitter, needs, network);
   emit(emitter, add(NH, network), mov(r0, NH), add(r0, 20), jgt(r0, END, CONTINUE));
   emit(emitter, ldx(1, r1, NH, 0), mov(r2, r1), rsh32(r2, 4), jne32(r2, 4, CONTINUE));
@@ -193,6 +211,7 @@ const OFFSET_MASK = 0x3fff;
 
 /** IPv6 (RFC 8200): r1 is the offset walked to, r2 the packet's end, both from the header. */
 function emitIp6(emitter: Emitter, needs: Needs, network: number): void {
+  emitKind(emitter, needs, ETH_P_IPV6, NFPROTO_IPV6);
   emitIngressLength(emitter, needs, network);
   emit(emitter, add(NH, network), mov(r0, NH), add(r0, 40), jgt(r0, END, CONTINUE));
   emit(emitter, ldx(1, r1, NH, 0), rsh32(r1, 4), jne32(r1, 6, CONTINUE));

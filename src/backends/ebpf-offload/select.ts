@@ -120,6 +120,7 @@ function needsOf(
       if (field.base !== 'meta') continue;
       const key = fieldKey(field);
       if (key === META.protocol.name) need('protocol');
+      if (key === META.nfproto.name) need('nfproto');
       if (key === FRAME.fragment.name) need('fragment');
       if (key === META.length.name) {
         need(question.view === 'ingress' ? 'ingress-length' : 'l3-length');
