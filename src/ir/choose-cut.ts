@@ -10,51 +10,81 @@ export interface Cut {
   readonly at: bigint;
 }
 
-const SAMPLE = 96;
+/** Rows looked at to choose a cut, and values tried on each field. */
+const SAMPLE = 64;
+const POINTS = 12;
+
+/** The values of one field that the sampled rows may match; rounded, which only blurs the choice. */
+interface Spans {
+  readonly field: Field;
+  /** By row of the sample; rows that do not ask match anything. */
+  readonly low: Float64Array;
+  readonly high: Float64Array;
+  /** Where a span begins, or the value behind its end. */
+  readonly edges: bigint[];
+}
+
+function openSpans(field: Field, rows: number): Spans {
+  const low = new Float64Array(rows).fill(-1);
+  const high = new Float64Array(rows).fill(Number.POSITIVE_INFINITY);
+  return { field, low, high, edges: [] };
+}
 
 /** The value cut that splits the rows best, or null when none is worth its copies. */
 export function chooseCut({ rows, region }: View): Cut | null {
   const step = Math.max(1, Math.floor(rows.length / SAMPLE));
-  const sample = rows.filter((_, index) => index % step === 0);
-  const byField = new Map<string, { field: Field; spans: (readonly [bigint, bigint] | null)[] }>();
-  for (const [index, row] of sample.entries()) {
+  const size = Math.ceil(rows.length / step);
+  const byField = new Map<string, Spans>();
+  for (let index = 0; index < size; index += 1) {
+    const row = rows[index * step];
+    if (row === undefined) continue;
     for (const { test } of row.tests) {
-      if (test.kind === 'unknown' || test.negated) continue;
-      const interval = spanOf(test);
-      if (interval === null || isCostly(interval.field)) continue;
-      if (presenceOf(interval.field, row.view, region) !== 'present') continue;
-      let known = byField.get(interval.key);
-      if (known === undefined) {
-        known = { field: interval.field, spans: sample.map(() => null) };
-        byField.set(interval.key, known);
+      const span = spanOf(test);
+      if (span === null || isCostly(span.field)) continue;
+      if (presenceOf(span.field, row.view, region) !== 'present') continue;
+      let spans = byField.get(span.key);
+      if (spans === undefined) {
+        spans = openSpans(span.field, size);
+        byField.set(span.key, spans);
       }
-      known.spans[index] = [interval.lo, interval.hi];
+      spans.low[index] = Number(span.lo);
+      spans.high[index] = Number(span.hi);
+      spans.edges.push(span.lo, span.hi + 1n);
     }
   }
-  let best: { cut: Cut; cost: number } | null = null;
-  for (const [key, { field, spans }] of byField) {
-    for (const at of cutPoints(spans, region.get(key)?.lo ?? 0n)) {
-      let low = 0;
-      let high = 0;
-      for (const span of spans) {
-        if (span === null || span[0] < at) low += 1;
-        if (span === null || span[1] >= at) high += 1;
-      }
-      const cost = Math.max(low, high) + 0.5 * (low + high - spans.length);
-      if (best === null || cost < best.cost) best = { cut: { field, at }, cost };
+  let best: Cut | null = null;
+  let bestCost = 0.8 * size;
+  for (const [key, { field, low, high, edges }] of byField) {
+    for (const at of cutPoints(edges, region.get(key)?.lo ?? 0n)) {
+      const cost = costOf(Number(at), low, high);
+      if (cost >= bestCost) continue;
+      best = { field, at };
+      bestCost = cost;
     }
   }
-  return best !== null && best.cost <= 0.8 * sample.length ? best.cut : null;
+  return best;
 }
 
-/** The least and greatest value a test's field may have for it to hold. */
+/** Rows on the fuller side, and half of those that stand on both. */
+function costOf(at: number, low: Float64Array, high: Float64Array): number {
+  let below = 0;
+  let above = 0;
+  for (let index = 0; index < low.length; index += 1) {
+    if ((low[index] ?? 0) < at) below += 1;
+    if ((high[index] ?? 0) >= at) above += 1;
+  }
+  return Math.max(below, above) + 0.5 * (below + above - low.length);
+}
+
+/** The least and greatest value a test's field may have for it to hold; null where that is no help. */
 function spanOf(test: Test): ReturnType<typeof intervalOf> {
+  if (test.kind === 'unknown' || test.negated) return null;
   if (test.kind === 'compare') return intervalOf(test);
-  if (test.kind !== 'lookup' || test.key.length !== 1) return null;
   const [operand] = test.key;
   const sorted = sortedElements(test.set.elements);
-  if (operand === undefined || sorted === null || operand.shift !== 0 || operand.xor !== 0n)
-    return null;
+  if (operand === undefined || sorted === null) return null;
+  if (operand.shift !== 0 || operand.xor !== 0n) return null;
+  if (operand.mask !== (1n << BigInt(operand.field.width)) - 1n) return null;
   const lo = sorted.lo[0];
   const hi = sorted.hi.at(-1);
   if (lo === undefined || hi === undefined) return null;
@@ -66,11 +96,10 @@ function isCostly(field: Field): boolean {
   return field.name.startsWith('frame ') || fieldKey(field) === META.length.name;
 }
 
-const POINTS = 12;
-
-function cutPoints(spans: readonly (readonly [bigint, bigint] | null)[], lowest: bigint): bigint[] {
-  const ends = spans.flatMap((span) => (span === null ? [] : [span[0], span[1] + 1n]));
-  const points = [...new Set(ends)].filter((at) => at > lowest).sort((a, b) => (a < b ? -1 : 1));
+/** A few values spread over where spans begin and end. */
+function cutPoints(edges: readonly bigint[], lowest: bigint): bigint[] {
+  const points = [...new Set(edges)].filter((at) => at > lowest);
+  points.sort((a, b) => (a < b ? -1 : 1));
   if (points.length <= POINTS) return points;
   return Array.from({ length: POINTS }, (_, i) => {
     const at = Math.floor(((i + 0.5) * points.length) / POINTS);

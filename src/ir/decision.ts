@@ -21,7 +21,17 @@ import {
   restrict,
   truthOf,
 } from './region.ts';
-import { enter, type Ref, type Row, rowsOf, type View } from './residual.ts';
+import {
+  createScratch,
+  DROPPED,
+  enter,
+  PASSED,
+  type Ref,
+  type Row,
+  rowsOf,
+  type Scratch,
+  type View,
+} from './residual.ts';
 import type { Test } from './ruleset.ts';
 
 /** Where frames start, by the EtherType behind their tags. */
@@ -69,13 +79,14 @@ const SHORTEST_HEADER: ReadonlyMap<bigint, number> = new Map([
 
 interface Builder extends NodeTable {
   readonly options: DecisionOptions;
+  readonly scratch: Scratch;
 }
 
 /** Asks the open tests of every row one after the other, from the last row to the first. */
 function askInTurn(builder: Builder, view: View): DecisionNode {
-  const nodes = new Map<Ref['to'], DecisionNode>([
-    ['drop', builder.drop],
-    ['pass', builder.pass],
+  const nodes = new Map<number, DecisionNode>([
+    [DROPPED, builder.drop],
+    [PASSED, builder.pass],
   ]);
   const resolve = (ref: Ref, rule: string | null): DecisionNode => {
     const node = nodes.get(ref.to);
@@ -148,8 +159,8 @@ function cutValues(builder: Builder, view: View, budget: number): DecisionNode {
   if (cut === null) return askInTurn(builder, view);
   const key = fieldKey(cut.field);
   const top = (1n << BigInt(cut.field.width)) - 1n;
-  const low = enter(rows, start, restrict(region, key, 0n, cut.at - 1n), key);
-  const high = enter(rows, start, restrict(region, key, cut.at, top), key);
+  const low = enter(builder.scratch, rows, start, restrict(region, key, 0n, cut.at - 1n), key);
+  const high = enter(builder.scratch, rows, start, restrict(region, key, cut.at, top), key);
   const sum = low.rows.length + high.rows.length;
   const left = budget - Math.max(0, sum - rows.length);
   if (left < 0 || Math.max(low.rows.length, high.rows.length) >= rows.length) {
@@ -192,17 +203,21 @@ function cutTransport(builder: Builder, view: View, protocol: bigint | null): De
     const ends = transportEnds(view, name);
     const last = ends.at(-1);
     if (last === undefined) continue;
-    const shortest = protocol === null ? 0 : (SHORTEST_HEADER.get(protocol) ?? 0);
-    const end = Math.max(last, shortest);
+    const least = protocol === null ? 0 : shortest(protocol);
+    const end = Math.max(last, least);
     const key = presenceKey('th', name);
     const longRegion = restrict(view.region, key, BigInt(end), PLENTY);
-    const long = enter(view.rows, view.start, longRegion, key);
+    const long = enter(builder.scratch, view.rows, view.start, longRegion, key);
     const yes = cutTransport(builder, long, protocol);
     const shortRegion = restrict(view.region, key, 0n, BigInt(end - 1));
     const no =
-      last <= shortest
+      last <= least
         ? builder.pass
-        : cutTransport(builder, enter(view.rows, view.start, shortRegion, key), protocol);
+        : cutTransport(
+            builder,
+            enter(builder.scratch, view.rows, view.start, shortRegion, key),
+            protocol,
+          );
     return branch(builder, { kind: 'present', base: 'th', view: name, end }, yes, no, null);
   }
   return cutRows(builder, view);
@@ -211,7 +226,14 @@ function cutTransport(builder: Builder, view: View, protocol: bigint | null): De
 /** One row in so many must ask for a protocol for it to get a region of its own. */
 const PROTOCOL_SHARE = 40;
 
-/** Protocol numbers that enough rows ask for by name, most often asked first. */
+function shortest(protocol: bigint): number {
+  return SHORTEST_HEADER.get(protocol) ?? 0;
+}
+
+/**
+ * Protocol numbers that enough rows ask for by name: long headers first, then those asked most
+ * often. (What follows a long header knows most, and a verifier should see that last.)
+ */
 function askedProtocols(view: View): bigint[] {
   const asked = new Map<bigint, number>();
   for (const row of view.rows) {
@@ -223,7 +245,7 @@ function askedProtocols(view: View): bigint[] {
   }
   return [...asked]
     .filter(([, rows]) => rows * PROTOCOL_SHARE >= view.rows.length)
-    .sort((a, b) => b[1] - a[1] || Number(a[0] - b[0]))
+    .sort((a, b) => shortest(b[0]) - shortest(a[0]) || b[1] - a[1] || Number(a[0] - b[0]))
     .map(([value]) => value);
 }
 
@@ -247,10 +269,10 @@ function cutProtocol(builder: Builder, view: View): DecisionNode {
     return cutTransport(builder, view, known.lo);
   }
   const rest = protocols.reduce((region, value) => exclude(region, key, value), view.region);
-  let node = cutTransport(builder, enter(view.rows, view.start, rest, key), null);
+  let node = cutTransport(builder, enter(builder.scratch, view.rows, view.start, rest, key), null);
   for (const value of [...protocols].reverse()) {
     const region = restrict(view.region, key, value, value);
-    const own = enter(view.rows, view.start, region, key);
+    const own = enter(builder.scratch, view.rows, view.start, region, key);
     const operand = { field: META.l4proto, mask: 0xffn, xor: 0n, shift: 0 };
     const question: Question = { kind: 'compare', operand, lo: value, hi: value, view: 'ingress' };
     node = branch(builder, question, cutTransport(builder, own, value), node, null);
@@ -262,8 +284,20 @@ function cutProtocol(builder: Builder, view: View): DecisionNode {
 function cutFragments(builder: Builder, view: View): DecisionNode {
   if (!hasTransport(view)) return cutProtocol(builder, view);
   const key = FRAME.fragment.name;
-  const later = enter(view.rows, view.start, restrict(view.region, key, 2n, 2n), key);
-  const other = enter(view.rows, view.start, restrict(view.region, key, 0n, 1n), key);
+  const later = enter(
+    builder.scratch,
+    view.rows,
+    view.start,
+    restrict(view.region, key, 2n, 2n),
+    key,
+  );
+  const other = enter(
+    builder.scratch,
+    view.rows,
+    view.start,
+    restrict(view.region, key, 0n, 1n),
+    key,
+  );
   const operand = { field: FRAME.fragment, mask: 0xffn, xor: 0n, shift: 0 };
   const question: Question = { kind: 'compare', operand, lo: 2n, hi: 2n, view: 'ingress' };
   return branch(builder, question, cutProtocol(builder, later), cutProtocol(builder, other), null);
@@ -312,12 +346,16 @@ export function buildDecision(
   classifier: Classifier,
   options: DecisionOptions = DEFAULT_DECISION,
 ): Decision {
-  const builder: Builder = { ...createNodeTable(), options };
   const rows = rowsOf(classifier);
+  const scratch = createScratch(rows.length);
+  const builder: Builder = { ...createNodeTable(), options, scratch };
   const root = (region: Region, cut: typeof cutFragments): DecisionNode => {
     const [first] = rows;
     if (first === undefined) return builder.pass;
-    return cut(builder, enter(rows, { counts: [], to: first.entry }, region, null));
+    return cut(
+      builder,
+      enter(builder.scratch, rows, { counts: [], to: first.entry }, region, null),
+    );
   };
   const roots = (tags: bigint): Roots => ({
     ip: root(ipRegion(tags, ETH_P_IP, 2n, 20n), cutFragments),

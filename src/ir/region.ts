@@ -17,9 +17,19 @@ export interface Known {
  */
 export type Region = ReadonlyMap<string, Known>;
 
+const PRESENCE: Readonly<Record<ViewName, Readonly<Record<Field['base'], string>>>> = {
+  ingress: {
+    ll: 'present ll',
+    nh: 'present nh ingress',
+    th: 'present th ingress',
+    meta: 'present',
+  },
+  l3: { ll: 'present ll', nh: 'present nh l3', th: 'present th l3', meta: 'present' },
+};
+
 /** The key of "so many bytes are there": link layer in one way, the others once per view. */
 export function presenceKey(base: Field['base'], view: ViewName): string {
-  return base === 'll' ? 'present ll' : `present ${base} ${view}`;
+  return PRESENCE[view][base];
 }
 
 /** The key of "the packet has a transport protocol": 0 when it has none. */
@@ -159,6 +169,12 @@ function lookupIn(test: Extract<Test, { kind: 'lookup' }>, region: Region): Trut
   if (operand === undefined || sorted === null || !isWhole(operand)) return 'open';
   const known = region.get(fieldKey(operand.field));
   if (known === undefined) return 'open';
+  if (known.without.length > 0 && sorted.hi === sorted.lo) {
+    const left = sorted.lo.some(
+      (value) => value >= known.lo && value <= known.hi && !known.without.includes(value),
+    );
+    if (!left) return 'false';
+  }
   const last = lastStart(sorted.lo, known.hi);
   const end = sorted.hi[last] ?? -1n;
   if (last < 0 || end < known.lo) return 'false';

@@ -4,20 +4,25 @@ import { testedFields } from './operand.ts';
 import { presenceKey, presenceOf, type Region, truthOf } from './region.ts';
 import { formatRuleId, type Test } from './ruleset.ts';
 
+/** Ends of a walk, beside rows. */
+export const DROPPED = -1;
+export const PASSED = -2;
+
 /** Where a walk goes on: the counters counted on the way, then a row (by its entry) or the end. */
 export interface Ref {
   readonly counts: readonly number[];
-  readonly to: number | 'drop' | 'pass';
+  /** An entry's index, `DROPPED` or `PASSED`. */
+  readonly to: number;
 }
 
-const PASS: Ref = { counts: [], to: 'pass' };
+const PASS: Ref = { counts: [], to: PASSED };
 
 /** A test with what a region must know to decide it. */
 export interface Asked {
   readonly test: Test;
   readonly fields: readonly Field[];
-  /** Keys of a region that its truth, or its loads' success, depends on. */
-  readonly keys: readonly string[];
+  /** Keys of a region that its truth, or its loads' success, depends on; see `keyBit`. */
+  readonly keys: number;
 }
 
 /** An entry in a region: the tests that are still open there. */
@@ -26,6 +31,8 @@ export interface Row {
   readonly view: ViewName;
   readonly rule: string | null;
   readonly tests: readonly Asked[];
+  /** Keys of all the tests. */
+  readonly keys: number;
   /** All other tests hold, but one depends on a later fragment's layout: matching hands on. */
   readonly handOn: boolean;
   readonly then: Ref;
@@ -39,11 +46,18 @@ export interface View {
   readonly start: Ref;
 }
 
-/** What is left of a row in a region, or whether it certainly matches or does not. */
-function rowIn(row: Row, region: Region): Row | 'match' | 'mismatch' {
+/**
+ * What is left of a row in a region, or whether it certainly matches or does not; only tests on the
+ * `changed` keys are looked at again.
+ */
+function rowIn(row: Row, region: Region, changed: number): Row | 'match' | 'mismatch' {
   const open: Asked[] = [];
   let { handOn } = row;
   for (const asked of row.tests) {
+    if ((asked.keys & changed) === 0) {
+      open.push(asked);
+      continue;
+    }
     let isOpen = false;
     let isFragment = false;
     for (const field of asked.fields) {
@@ -60,11 +74,36 @@ function rowIn(row: Row, region: Region): Row | 'match' | 'mismatch' {
   if (open.length === 0 && !handOn) return 'match';
   return open.length === row.tests.length && handOn === row.handOn
     ? row
-    : { ...row, tests: open, handOn };
+    : { ...row, tests: open, keys: keysOf(open), handOn };
 }
 
-function dependsOn(row: Row, key: string): boolean {
-  return row.tests.some(({ keys }) => keys.includes(key));
+const keyBits = new Map<string, number>();
+
+/** A bit for a region's key; from the 31st key on they share one. */
+function keyBit(key: string): number {
+  let bit = keyBits.get(key);
+  if (bit === undefined) {
+    bit = 1 << Math.min(keyBits.size, 30);
+    keyBits.set(key, bit);
+  }
+  return bit;
+}
+
+function keysOf(tests: readonly Asked[]): number {
+  return tests.reduce((keys, asked) => keys | asked.keys, 0);
+}
+
+/** Room for `enter` to work in, by entry, so that no call has to make its own. */
+export interface Scratch {
+  readonly reached: Int32Array;
+  /** Where an entry that was decided leads; null where it is open. */
+  readonly alias: (Ref | null)[];
+  round: number;
+}
+
+export function createScratch(entries: number): Scratch {
+  const alias = Array.from<Ref | null>({ length: entries }).fill(null);
+  return { reached: new Int32Array(entries), alias, round: 0 };
 }
 
 /**
@@ -72,36 +111,49 @@ function dependsOn(row: Row, key: string): boolean {
  * in which the region differs from the one the rows were left by; null when that is not known.
  */
 export function enter(
+  scratch: Scratch,
   rows: readonly Row[],
   start: Ref,
   region: Region,
   changed: string | null,
 ): View {
-  const reached = new Set<Ref['to']>([start.to]);
-  const passed: { readonly row: Row; readonly left: Row | 'match' | 'mismatch' }[] = [];
+  const { reached, alias } = scratch;
+  scratch.round += 1;
+  const { round } = scratch;
+  const bit = changed === null ? -1 : keyBit(changed);
+  const reach = ({ to }: Ref): void => {
+    if (to >= 0) reached[to] = round;
+  };
+  reach(start);
+  const passed: Row[] = [];
+  const lefts: (Row | 'match' | 'mismatch')[] = [];
   for (const row of rows) {
-    if (!reached.has(row.entry)) continue;
-    const same = changed !== null && !dependsOn(row, changed);
-    const left = same ? row : rowIn(row, region);
-    passed.push({ row, left });
-    if (left !== 'mismatch') reached.add(row.then.to);
-    if (left !== 'match') reached.add(row.otherwise.to);
+    if (reached[row.entry] !== round) continue;
+    const same = (row.keys & bit) === 0;
+    const left = same ? row : rowIn(row, region, bit);
+    passed.push(row);
+    lefts.push(left);
+    if (left !== 'mismatch') reach(row.then);
+    if (left !== 'match') reach(row.otherwise);
   }
-  const alias = new Map<Ref['to'], Ref>();
   const follow = (ref: Ref): Ref => {
-    const known = alias.get(ref.to);
-    if (known === undefined) return ref;
+    const known = ref.to < 0 ? null : (alias[ref.to] ?? null);
+    if (known === null) return ref;
     return ref.counts.length === 0 ? known : { ...known, counts: [...ref.counts, ...known.counts] };
   };
   const kept: Row[] = [];
-  for (const { row, left } of passed.reverse()) {
-    if (left === 'match') alias.set(row.entry, follow(row.then));
-    else if (left === 'mismatch') alias.set(row.entry, follow(row.otherwise));
+  for (let index = passed.length - 1; index >= 0; index -= 1) {
+    const row = passed[index];
+    const left = lefts[index];
+    if (row === undefined || left === undefined) continue;
+    const then = follow(row.then);
+    const otherwise = follow(row.otherwise);
+    if (left === 'match') alias[row.entry] = then;
+    else if (left === 'mismatch') alias[row.entry] = otherwise;
     else {
-      const then = follow(row.then);
-      const otherwise = follow(row.otherwise);
       const moved = then !== row.then || otherwise !== row.otherwise;
       kept.push(moved ? { ...left, then, otherwise } : left);
+      alias[row.entry] = null;
     }
   }
   return { region, rows: kept.reverse(), start: follow(start) };
@@ -109,28 +161,32 @@ export function enter(
 
 function askedOf(test: Test, view: ViewName): Asked {
   const fields = testedFields(test);
-  const keys = new Set<string>();
+  let keys = 0;
   for (const field of fields) {
-    keys.add(fieldKey(field));
-    if (field.base !== 'meta') keys.add(presenceKey(field.base, view));
-    if (field.base === 'th') keys.add(FRAME.fragment.name);
+    keys |= keyBit(fieldKey(field));
+    if (field.base !== 'meta') keys |= keyBit(presenceKey(field.base, view));
+    if (field.base === 'th') keys |= keyBit(FRAME.fragment.name);
   }
-  return { test, fields, keys: [...keys] };
+  return { test, fields, keys };
 }
 
 /** The classifier's entries as rows, before anything is known. */
 export function rowsOf({ entries }: Classifier): Row[] {
   const ref = (target: Target, counts: readonly number[]): Ref => {
     if (target.kind === 'entry') return { counts, to: target.index };
-    return target.kind === 'drop' ? { counts, to: 'drop' } : PASS;
+    return target.kind === 'drop' ? { counts, to: DROPPED } : PASS;
   };
-  return entries.map((entry, index) => ({
-    entry: index,
-    view: entry.view,
-    rule: entry.rule === null ? null : formatRuleId(entry.rule),
-    tests: entry.tests.map((test) => askedOf(test, entry.view)),
-    handOn: false,
-    then: ref(entry.then, entry.counts),
-    otherwise: ref(entry.otherwise, []),
-  }));
+  return entries.map((entry, index) => {
+    const tests = entry.tests.map((test) => askedOf(test, entry.view));
+    return {
+      entry: index,
+      view: entry.view,
+      rule: entry.rule === null ? null : formatRuleId(entry.rule),
+      tests,
+      keys: keysOf(tests),
+      handOn: false,
+      then: ref(entry.then, entry.counts),
+      otherwise: ref(entry.otherwise, []),
+    };
+  });
 }

@@ -10,6 +10,7 @@ import {
   be,
   type Insn,
   ja,
+  jeq32,
   jgt,
   jgt32,
   jlt32,
@@ -77,7 +78,8 @@ function askCompare(emitter: Emitter, question: Compare, yes: string, no: string
     return;
   }
   if (key === META.l4proto.name && lo === hi && isWhole(operand)) {
-    emit(emitter, jne32(PROTO, Number(lo), no), ja(yes));
+    // The verifier follows what falls through first, and should begin where least is known.
+    emit(emitter, jeq32(PROTO, Number(lo), yes), ja(no));
     return;
   }
   const bytes = operand.xor === 0n && operand.shift === 0 && field.base !== 'meta';

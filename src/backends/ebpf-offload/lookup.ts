@@ -7,7 +7,6 @@ import { addData, type Emitter, emit, fetch, newLabel, reserve } from './emitter
 import {
   add,
   and,
-  arsh,
   ja,
   jeq,
   jeq32,
@@ -31,6 +30,7 @@ import {
   r4,
   r5,
   r10,
+  rsh,
   stx,
   sub,
 } from './insn.ts';
@@ -461,8 +461,9 @@ function searchNarrow(emitter: Emitter, { offset, rows, exact, yes, no }: Search
     emit(emitter, mov(r3, r2), add(r3, r1));
     if (ahead > 0x7fff) emit(emitter, add(r3, ahead), ldx(4, r4, r3, 0));
     else emit(emitter, ldx(4, r4, r3, ahead));
-    // Below zero exactly when the row is not above the key; no branch, so none is mispredicted.
-    emit(emitter, sub(r4, r5), arsh(r4, 63), and(r4, ahead), add(r1, r4));
+    // Negative exactly when the row is not above the key; no branch, so none is mispredicted. (By
+    // rsh: verifiers follow both outcomes of an arsh by 63, see maybe_fork_scalars.)
+    emit(emitter, sub(r4, r5), rsh(r4, 63), lsh(r4, Math.log2(ahead)), add(r1, r4));
   }
   emit(emitter, add(r5, -1), add(r2, r1), ldx(4, r3, r2, 0));
   if (exact) {

@@ -206,6 +206,8 @@ const HEADERS_WALKED = 6;
 const AH = 51;
 const FRAGMENT = 44;
 const FRAGMENT_OFFSET = 0xfff8; // RFC 8200 section 4.5
+/** Sizes of extension headers: 8 to 2,048 bytes (RFC 8200 section 4). */
+const SIZE_MASK = 0xfff;
 /** More than any offset of a transport header that six extension headers allow. */
 const OFFSET_MASK = 0x3fff;
 
@@ -252,14 +254,16 @@ function emitWalk(emitter: Emitter, needs: Needs, done: string): void {
   emit(emitter, mov(r3, r1), add(r3, 8), jgt(r3, r2, CONTINUE), jeq32(PROTO, AH, done));
   emit(emitter, mov(r4, NH), add(r4, r1), mov(r5, r4), add(r5, 8), jgt(r5, END, CONTINUE));
   emit(emitter, jeq32(PROTO, FRAGMENT, fragment));
-  emit(emitter, ldx(1, r3, r4, 1), add(r3, 1), lsh32(r3, 3), ja(sized));
+  emit(emitter, ldx(1, r3, r4, 1), add(r3, 1), lsh32(r3, 3), and32(r3, SIZE_MASK), ja(sized));
   emit(emitter, label(fragment), ldx(2, r3, r4, 2), be(16, r3));
   emit(emitter, jset32(r3, FRAGMENT_OFFSET, CONTINUE));
+  fetch(emitter, r5, 'zero');
   if (needs.slots.has('fragment')) {
-    emit(emitter, mov(r3, 1));
+    emit(emitter, mov(r3, r5), xor(r3, 1));
     store(emitter, 'fragment', r3);
   }
-  emit(emitter, mov(r3, 8), label(sized));
+  // An 8 that looks like any other size: the ways through a header are one from here on.
+  emit(emitter, mov(r3, r5), xor(r3, 8), and32(r3, SIZE_MASK), label(sized));
   emit(emitter, mov(r5, r1), add(r5, r3), jgt(r5, r2, CONTINUE));
   emit(emitter, ldx(1, PROTO, r4, 0), mov(r1, r5));
 }
