@@ -31,9 +31,6 @@ export type SlotName =
   /** A map's key. */
   | 'map-key';
 
-/** Bytes of stack a BPF program has: MAX_BPF_STACK, include/linux/filter.h. */
-export const STACK_BYTES = 512;
-
 /** Labels every program has. */
 export const CONTINUE = 'continue';
 export const DROP = 'drop';
