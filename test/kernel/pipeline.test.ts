@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import {
+  compareAttached,
+  compareWithKernel,
+  formatDifferences,
+  stopReassembly,
+} from '../support/compare.ts';
+import { type KernelLab, openKernelLab, probeKernelLab } from '../support/kernel-lab.ts';
+import type { LabHook } from '../support/lab-oracle.ts';
+import { labFacts } from '../support/pipeline.ts';
+import { makeFrames } from '../support/random-frames.ts';
+import { makeRuleset } from '../support/rulesets.ts';
+import { optionsOf, VARIANTS } from '../support/variants.ts';
+
+const obstacle = probeKernelLab();
+const onKernel = it.skipIf(obstacle !== null);
+
+const RULESETS = 3;
+const FRAMES = 3000;
+
+const HOOKS: Readonly<Record<'host' | 'router', readonly LabHook[]>> = {
+  host: ['ingress', 'prerouting', 'input'],
+  router: ['input', 'forward'],
+};
+
+let host: KernelLab;
+let router: KernelLab;
+
+beforeAll(async () => {
+  if (obstacle !== null) return;
+  host = await openKernelLab();
+  router = await openKernelLab({ router: true });
+  await stopReassembly(host);
+  await stopReassembly(router);
+});
+
+afterAll(async () => {
+  await host?.close();
+  await router?.close();
+});
+
+it('says why the kernel cannot be asked', ({ skip }) => {
+  if (obstacle !== null) skip(obstacle);
+});
+
+onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as const))(
+  'agrees with the kernel: %s',
+  async (_, variant, index) => {
+    let programDrops = 0;
+    for (let number = 0; number < RULESETS; number += 1) {
+      const seed = 20_000 + 100 * index + number;
+      const { text, pool } = makeRuleset(seed, variant);
+      const frames = makeFrames(seed, FRAMES, pool);
+      const lab = variant.router ? router : host;
+      const comparison = await compareWithKernel(lab, text, optionsOf(variant, frames));
+      expect(formatDifferences(comparison.differences), `seed ${seed}`).toBe('');
+      programDrops += comparison.programDrops;
+    }
+    expect(programDrops).toBeGreaterThan(0);
+  },
+);
+
+onKernel.each([
+  ['native', 'host', 1],
+  ['generic', 'host', 2],
+  ['native', 'router', 3],
+  ['generic', 'router', 4],
+] as const)('changes no verdict when attached: %s, %s', async (mode, role, seed) => {
+  const hooks = HOOKS[role];
+  const { text, pool } = makeRuleset(seed, { hooks });
+  const frames = makeFrames(seed, FRAMES, pool);
+  const lab = role === 'host' ? host : router;
+  const options = { facts: labFacts(role), frames, mode };
+  const comparison = await compareAttached(lab, text, options);
+  expect(formatDifferences(comparison.differences)).toBe('');
+  expect(comparison.programDrops).toBeGreaterThan(0);
+});
