@@ -115,6 +115,13 @@ export function beforePrerouting(facts: Facts): readonly Condition[] {
   ];
 }
 
+/** A flow table takes packets of flows it knows past all later hooks (nf_flow_table_ip.c). */
+export const FLOW_TABLE: Condition = {
+  label: 'a flow table may take it past all later hooks',
+  tests: [oneOf(META.l4proto, [6n, 17n])],
+  then: unknown('path/flow-table', 'the ruleset has `flow add`, and known flows skip later hooks'),
+};
+
 /** Connection tracking puts fragments together before the next chain. */
 export function defragmentation(version: 'ip' | 'ip6'): Condition {
   return {

@@ -6,6 +6,7 @@ import {
   beforePrerouting,
   type Condition,
   defragmentation,
+  FLOW_TABLE,
   localDestination,
   loopedCopies,
   undecidedDestinations,
@@ -13,7 +14,7 @@ import {
 import type { Facts } from './facts.ts';
 import { type Field, META } from './fields.ts';
 import { equals, within } from './operand.ts';
-import { type FamilyState, familyState, type PathChain, selectPath } from './path.ts';
+import { type FamilyState, familyState, hasFlowTable, type PathChain, selectPath } from './path.ts';
 import { resolveLookup, resolveTest, type Site } from './resolve-test.ts';
 import {
   type Chain,
@@ -447,8 +448,10 @@ function pushPrerouting(
   builder: Builder,
   chains: readonly PathChain[],
   states: Record<'ip' | 'ip6', FamilyState>,
+  hasFlows: boolean,
 ): void {
   pushConditions(builder, 'l3', beforePrerouting(builder.facts));
+  if (hasFlows) pushConditions(builder, 'l3', [FLOW_TABLE]);
   const done = new Set<'ip' | 'ip6'>();
   const defragment = (needed: (version: 'ip' | 'ip6') => boolean): void => {
     for (const version of ['ip', 'ip6'] as const) {
@@ -554,7 +557,7 @@ export function flatten(
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
   if (layer3 > 0) {
     const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
-    pushPrerouting(builder, path.prerouting, states);
+    pushPrerouting(builder, path.prerouting, states, hasFlowTable(ruleset));
     pushDelivery(builder, path.input, path.forward);
   }
   const { length } = builder.entries;

@@ -107,3 +107,14 @@ export function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyStat
     .flatMap(({ chains }) => chains.flatMap((chain) => chain.rules));
   return { tracks: rules.some((rule) => rule.tracks), nat: rules.some((rule) => rule.nat) };
 }
+
+/** Whether a rule puts flows into a flow table, whose packets then skip prerouting and forward. */
+export function hasFlowTable(ruleset: Ruleset): boolean {
+  return ruleset.tables.some(({ chains }) =>
+    chains.some(({ rules }) =>
+      rules.some(({ steps }) =>
+        steps.some((step) => step.kind === 'effect' && step.name === 'flow'),
+      ),
+    ),
+  );
+}

@@ -6,7 +6,14 @@ import { lowerStatement } from './lower-statement.ts';
 import type { NamedSets } from './named-sets.ts';
 import { renderRule } from './render.ts';
 
-const NAT_STATEMENTS: ReadonlySet<string> = new Set(['snat', 'dnat', 'masquerade', 'redirect']);
+/** `xt` is an extension of iptables, whose kind the listing may not tell: it may be any of them. */
+const NAT_STATEMENTS: ReadonlySet<string> = new Set([
+  'snat',
+  'dnat',
+  'masquerade',
+  'redirect',
+  'xt',
+]);
 
 /**
  * Keys whose presence anywhere in a rule turns on connection tracking for the family (measured; `flow`
