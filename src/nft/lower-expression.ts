@@ -1,7 +1,9 @@
 import { type Field, findField, findProtocol, META, rawField } from '../ir/fields.ts';
+import { plain } from '../ir/operand.ts';
 import type { Operand, Step, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
+import { applyAnd, applyShift, applyXor } from './arithmetic.ts';
 import { parseConstant } from './constants.ts';
 import { type ProtocolContext, placeField, requireProtocol } from './dependencies.ts';
 import { member, numberMember, soleEntry, textMember } from './json.ts';
@@ -30,16 +32,6 @@ export function pushUnknown(
   pushTest(state, { kind: 'unknown', reason, stateful, text });
 }
 
-/** The whole field, unchanged. */
-export function plainOperand(field: Field): Operand {
-  return { field, mask: ones(field.width), xor: 0n, shift: 0 };
-}
-
-/** Whether the operand is its field, unchanged. */
-export function isPlain(operand: Operand): boolean {
-  return operand.mask === ones(operand.field.width) && operand.xor === 0n && operand.shift === 0;
-}
-
 const META_BY_KEY: ReadonlyMap<string, Field> = new Map(Object.entries(META));
 
 function lowerPayload(state: RuleState, body: unknown): Operand | Reason {
@@ -48,7 +40,7 @@ function lowerPayload(state: RuleState, body: unknown): Operand | Reason {
   const length = numberMember(body, 'len');
   if (base !== null && offset !== null && length !== null && length > 0 && length <= 128) {
     if (base !== 'll' && base !== 'nh' && base !== 'th') return expressionReason('payload', body);
-    return plainOperand(rawField(base, offset, length));
+    return plain(rawField(base, offset, length));
   }
   const name = textMember(body, 'protocol');
   const fieldName = textMember(body, 'field');
@@ -65,47 +57,11 @@ function lowerPayload(state: RuleState, body: unknown): Operand | Reason {
   const placed = placeField(state.context, protocol, field);
   if ('code' in placed) return placed;
   for (const test of placed.tests) pushTest(state, test);
-  return plainOperand(placed.field);
+  return plain(placed.field);
 }
 
 function notExact(key: string): Reason {
   return { code: 'match/arithmetic', message: `${key} cannot be expressed as mask, xor and shift` };
-}
-
-/** `c` as seen before the operand's shift, or null when bits of it have no place there. */
-function unshift(operand: Operand, c: bigint): bigint | null {
-  const { shift } = operand;
-  if (shift >= 0) {
-    const low = BigInt(shift);
-    return (c >> low) << low === c ? c >> low : null;
-  }
-  return c << BigInt(-shift);
-}
-
-function applyAnd(operand: Operand, c: bigint): Operand {
-  const { shift } = operand;
-  const back = shift >= 0 ? c >> BigInt(shift) : c << BigInt(-shift);
-  return { ...operand, mask: operand.mask & back, xor: operand.xor & back };
-}
-
-function applyXor(operand: Operand, c: bigint): Operand | null {
-  const back = unshift(operand, c);
-  if (back === null || back > ones(operand.field.width)) return null;
-  return { ...operand, xor: operand.xor ^ back };
-}
-
-/** Shifts further, dropping the bits that the kernel's register drops. */
-function applyShift(operand: Operand, by: number): Operand | null {
-  const width: number = operand.field.width;
-  // nft computes shifts in registers of whole bytes, so bits leave a narrower field only there.
-  if (width % 8 !== 0 && by > 0) return null;
-  const before = operand.shift;
-  const all = ones(width);
-  const visible = before >= 0 ? all >> BigInt(before) : (all >> BigInt(-before)) << BigInt(-before);
-  const kept = { ...operand, mask: operand.mask & visible, xor: operand.xor & visible };
-  const after = before + by;
-  const low = after < 0 ? (all >> BigInt(-after)) << BigInt(-after) : all >> BigInt(after);
-  return { ...kept, mask: kept.mask & low, xor: kept.xor & low, shift: after };
 }
 
 function lowerArithmetic(
@@ -157,7 +113,7 @@ export function lowerOperand(state: RuleState, expression: unknown): Operand | R
   if (key === 'payload') return lowerPayload(state, body);
   if (key === 'meta') {
     const field = META_BY_KEY.get(textMember(body, 'key') ?? '');
-    return field === undefined ? expressionReason(key, body) : plainOperand(field);
+    return field === undefined ? expressionReason(key, body) : plain(field);
   }
   if (/^(&|\||\^|<<|>>)$/.test(key) && Array.isArray(body)) {
     return lowerArithmetic(state, key, body);

@@ -1,4 +1,5 @@
 import { type Field, findField } from '../ir/fields.ts';
+import { isPlain, plain } from '../ir/operand.ts';
 import type { ElementSet, Operand } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
@@ -6,14 +7,7 @@ import { parseConstant, parseInterval, parseWildcard, prefixMask } from './const
 import { learnEquality } from './dependencies.ts';
 import { readElements, type SetContent } from './elements.ts';
 import { type Json, member, numberMember, textMember } from './json.ts';
-import {
-  isPlain,
-  lowerKey,
-  plainOperand,
-  pushTest,
-  pushUnknown,
-  type RuleState,
-} from './lower-expression.ts';
+import { lowerKey, pushTest, pushUnknown, type RuleState } from './lower-expression.ts';
 import { isFlagField } from './symbols.ts';
 
 function valueReason(value: unknown): Reason {
@@ -116,7 +110,7 @@ function pushPort(state: RuleState, range: Range, field: Field | null, value: bi
   if (field === null) throw new Error('bug: no field th sport or th dport');
   pushTest(state, {
     kind: 'compare',
-    operand: plainOperand(field),
+    operand: plain(field),
     lo: value,
     hi: value,
     negated: range.negated,
@@ -203,8 +197,8 @@ function soleElement(right: unknown): { readonly value: unknown } | null {
   if (!Array.isArray(list) || list.length !== 1) return null;
   const [value] = list;
   const inner = member(value, 'elem');
-  const plain = inner === undefined ? value : member(inner, 'val');
-  return plain === '*' || plain === undefined ? null : { value: plain };
+  const bare = inner === undefined ? value : member(inner, 'val');
+  return bare === '*' || bare === undefined ? null : { value: bare };
 }
 
 /** Lowers `{"match": {...}}`, with the tests nft puts in front of it. */

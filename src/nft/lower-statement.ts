@@ -121,7 +121,8 @@ function requireMapKey(state: RuleState, map: unknown, text: string): void {
   else pushTest(state, { kind: 'lookup', key, set, negated: false });
 }
 
-const CHECKSUMS: readonly Field[] = ['ip', 'tcp', 'udp', 'udplite', 'icmp', 'icmpv6']
+/** What changes as well when any header field is rewritten. */
+export const CHECKSUMS: readonly Field[] = ['ip', 'tcp', 'udp', 'udplite', 'icmp', 'icmpv6']
   .map((protocol) => findField(protocol, 'checksum'))
   .filter((field) => field !== null);
 

@@ -1,11 +1,11 @@
 import type { Ruleset } from '../ir/ruleset.ts';
 import { errorAt, fail, type Result } from '../support/diagnostics.ts';
-import { addDevices, diedBySignal, nftCrashed, nftMissing, runProgram } from './read-process.ts';
-import { readJsonText } from './ruleset-json.ts';
+import { readListing } from './read-listing.ts';
+import { diedBySignal, nftCrashed, nftMissing, runProgram } from './read-process.ts';
 
 /** Reads the ruleset that the kernel runs now, in the network namespace of this process. */
 export async function readLive(): Promise<Result<Ruleset>> {
-  const listing = await runProgram('nft', ['-j', 'list', 'ruleset']);
+  const listing = await runProgram('nft', ['-j', '--debug=netlink', 'list', 'ruleset']);
   if (!listing.started) return fail(nftMissing());
   if (listing.status !== 0) {
     if (diedBySignal(listing.status)) return fail(nftCrashed('listed the ruleset', listing.stderr));
@@ -16,8 +16,6 @@ export async function readLive(): Promise<Result<Ruleset>> {
       }),
     );
   }
-  const result = readJsonText(listing.stdout, 'live ruleset');
-  if (!result.ok) return result;
   const chains = await runProgram('nft', ['list', 'chains']);
-  return { ...result, value: addDevices(result.value, chains.stdout) };
+  return readListing(listing.stdout, chains.stdout, 'live ruleset');
 }

@@ -1,15 +1,8 @@
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt, fail, type Result } from '../support/diagnostics.ts';
 import { missingDevices, scanDevices } from './devices.ts';
-import {
-  addDevices,
-  diedBySignal,
-  type Finished,
-  nftCrashed,
-  nftMissing,
-  runProgram,
-} from './read-process.ts';
-import { readJsonText } from './ruleset-json.ts';
+import { readListing } from './read-listing.ts';
+import { diedBySignal, type Finished, nftCrashed, nftMissing, runProgram } from './read-process.ts';
 import { splitText } from './split-text.ts';
 
 /** nft text, where its relative includes are looked up, and what messages call it. */
@@ -43,7 +36,7 @@ done
 for length in $lengths; do
   head -c "$length" | nft -I "$directory" -f - || exit ${NOT_LOADED}
 done
-nft -j list ruleset || exit ${NOT_LISTED}
+nft -j --debug=netlink list ruleset || exit ${NOT_LISTED}
 printf '${CHAINS_MARK.replaceAll('\n', '\\n').replaceAll('%', '%%')}'
 nft list chains
 `;
@@ -146,13 +139,6 @@ export function prepareTables(text: string): string {
   );
 }
 
-/** Whether nft may list rules of the text without the protocol they test. */
-function mayLoseProtocols(text: string): boolean {
-  return /\b(l4proto|protocol|nexthdr)\s+[^\n;]*[\s@]th[\s,]/.test(
-    text.replace(/\bl4proto\s+\{/g, ''),
-  );
-}
-
 /** Loads the text at once, or in pieces when it is too long for nft without privileges. */
 async function loadWhole(
   source: NftText,
@@ -186,7 +172,6 @@ export const readTextWithNft: TextReader = async (source) => {
     run = await loadWithDevices(source, prepared);
   }
   if (run.status !== 0) return fail(...failure(source, run));
-  const [json = '', chains = ''] = run.stdout.split(CHAINS_MARK);
-  const result = readJsonText(json, source.file, { isComplete: !mayLoseProtocols(text) });
-  return result.ok ? { ...result, value: addDevices(result.value, chains) } : result;
+  const [listing = '', chains = ''] = run.stdout.split(CHAINS_MARK);
+  return readListing(listing, chains, source.file);
 };
