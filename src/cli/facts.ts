@@ -19,6 +19,8 @@ export const FACT_FORMS = [
   'rp-filter=off',
   'rx-vlan=off',
   'routed=yes',
+  'conntrack=fresh',
+  'sole-device=yes',
 ] as const;
 
 function refuse(code: string, message: string, help: string): Result<never> {
@@ -94,6 +96,10 @@ function addFact(facts: Facts, { name, value }: GivenFact): Result<Facts> {
       return only('off', { ...facts, rxVlanOff: true });
     case 'routed':
       return only('yes', { ...facts, routed: true });
+    case 'conntrack':
+      return only('fresh', { ...facts, conntrackFresh: true });
+    case 'sole-device':
+      return only('yes', { ...facts, soleDevice: true });
     default:
       return refuse('fact-unknown', `there is no fact \`${name}\``, FACT_FORMS.join(', '));
   }
@@ -110,6 +116,8 @@ export function parseFacts(device: string, given: readonly string[]): Result<Fac
     rpFilterOff: false,
     routed: false,
     rxVlanOff: false,
+    conntrackFresh: false,
+    soleDevice: false,
   };
   for (const text of given) {
     const fact = splitFact(text);

@@ -4,6 +4,7 @@ import { probeFacts } from '../deploy/probe-facts.ts';
 import { openLocalTransport } from '../deploy/transport.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
+import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { readRuleset } from '../nft/read.ts';
 import type { Situation } from '../plan/place.ts';
@@ -19,7 +20,7 @@ export interface CommonOptions {
   readonly dev?: string;
   readonly profile: readonly string[];
   readonly fact: readonly string[];
-  readonly concede: readonly Concession[];
+  readonly concede: Granted;
   readonly json?: boolean;
 }
 
@@ -39,13 +40,36 @@ function collect(value: string, before: readonly string[]): readonly string[] {
   return before.includes(value) ? before : [...before, value];
 }
 
+/** What `--concede` grants: names, and the value that one of them has. */
+type Granted = Pick<Situation, 'concessions' | 'replyPorts'>;
+
 function isConcession(name: string): name is Concession {
   return Object.hasOwn(CONCESSIONS, name);
 }
 
-function collectConcession(value: string, before: readonly Concession[]): readonly Concession[] {
-  if (isConcession(value)) return before.includes(value) ? before : [...before, value];
-  throw new InvalidArgumentError(`Known are ${Object.keys(CONCESSIONS).join(', ')}.`);
+const MOST_PORT = 65_535;
+
+/** `32768-60999,123`: ports and ranges of them. */
+function parsePorts(text: string): readonly PortRange[] {
+  return text.split(',').map((part) => {
+    const [from, to = from] = part.split('-').map(Number);
+    const known = /^\d+(-\d+)?$/.test(part) && from !== undefined && to !== undefined;
+    if (known && from <= to && to <= MOST_PORT) return { from, to };
+    throw new InvalidArgumentError(`\`${part}\` is no port or range, as 32768-60999.`);
+  });
+}
+
+function collectConcession(text: string, before: Granted): Granted {
+  const [name = '', value] = text.split('=', 2);
+  if (!isConcession(name)) {
+    throw new InvalidArgumentError(`Known are ${Object.keys(CONCESSIONS).join(', ')}.`);
+  }
+  if ((name === 'reply-ports') !== (value !== undefined)) {
+    throw new InvalidArgumentError('Only reply-ports has a value, as reply-ports=32768-60999.');
+  }
+  const concessions = [...new Set([...before.concessions, name])];
+  const replyPorts = value === undefined ? before.replyPorts : parsePorts(value);
+  return { concessions, replyPorts };
 }
 
 /** Adds RULESET and the common options to a command. */
@@ -70,7 +94,7 @@ export function addCommonOptions(command: Command): Command {
     .addOption(
       new Option('--concede <NAME>', `give up: ${concessions.join(', ')}`)
         .argParser(collectConcession)
-        .default([], 'none'),
+        .default({ concessions: [], replyPorts: null }, 'none'),
     )
     .option('--json', 'machine-readable output');
 }
@@ -137,6 +161,8 @@ function mergeFacts(given: Facts, found: Facts): Facts {
     rpFilterOff: given.rpFilterOff || found.rpFilterOff,
     routed: given.routed || found.routed,
     rxVlanOff: given.rxVlanOff || found.rxVlanOff,
+    conntrackFresh: given.conntrackFresh || found.conntrackFresh,
+    soleDevice: given.soleDevice || found.soleDevice,
   };
 }
 
@@ -160,10 +186,10 @@ export async function readSituation(
   const device = chooseDevice(command, options, read.value);
   const given = checkFacts(command, device, options.fact);
   const ruleset = read.value;
-  const concessions = options.concede;
-  if (!probe) return succeed({ ruleset, facts: given, concessions }, read.diagnostics);
+  const granted = options.concede;
+  if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
   const found = await probeFacts(openLocalTransport(), device);
   if (!found.ok) return found;
   const facts = mergeFacts(given, found.value);
-  return succeed({ ruleset, facts, concessions }, [...read.diagnostics, ...found.diagnostics]);
+  return succeed({ ruleset, facts, ...granted }, [...read.diagnostics, ...found.diagnostics]);
 }

@@ -15,6 +15,7 @@ const linksSchema = z.array(
     link_type: z.string().default(''),
     address: z.string().default(''),
     master: z.string().optional(),
+    flags: z.array(z.string()).default([]),
     linkinfo: z.object({ info_kind: z.string().default('') }).optional(),
     addr_info: z.array(z.object({ local: z.string().optional() })).default([]),
   }),
@@ -48,6 +49,11 @@ async function readSysctls(
   return code === 0 && values.length === paths.length && values.every(Number.isInteger)
     ? values
     : null;
+}
+
+/** A device that brings in no packets beside those of `device` and of this machine itself. */
+function isQuiet({ ifname, flags }: Link, device: string): boolean {
+  return ifname === device || ifname === 'lo' || !flags.includes('UP');
 }
 
 /** Whether any packet may be forwarded; null when that is not certain. */
@@ -149,6 +155,7 @@ export async function probeFacts(transport: Transport, device: string): Promise<
     'ipv4/conf/all/rp_filter',
     `ipv4/conf/${device}/rp_filter`,
   ]);
+  const tracked = await readSysctls(transport, ['netfilter/nf_conntrack_count']);
   const listed = await transport.run(['ethtool', '-k', device]);
   const features = parseFeatures(listed.code === 0 ? listed.stdout : '');
   const off = (...all: readonly string[]): boolean =>
@@ -163,6 +170,8 @@ export async function probeFacts(transport: Transport, device: string): Promise<
     groOff: off('generic-receive-offload', 'large-receive-offload', 'rx-gro-hw'),
     rpFilterOff: filters?.every((value) => value === 0) ?? false,
     routed: false,
+    conntrackFresh: tracked?.[0] === 0,
+    soleDevice: links.every((other) => isQuiet(other, device)),
     rxVlanOff: off('rx-vlan-offload', 'rx-vlan-stag-hw-parse'),
   };
   const noEthtool = warning(

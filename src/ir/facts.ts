@@ -17,6 +17,10 @@ export interface Facts {
   readonly rpFilterOff: boolean;
   /** Every destination that is not local has a route that takes frames of any size received here. */
   readonly routed: boolean;
+  /** Connection tracking knows no flow from before this ruleset. */
+  readonly conntrackFresh: boolean;
+  /** No other device but lo receives packets. */
+  readonly soleDevice: boolean;
   /** The NIC leaves VLAN tags in the frame. */
   readonly rxVlanOff: boolean;
 }

@@ -67,6 +67,9 @@ export interface Protocol {
   readonly fields: Readonly<Record<string, readonly [offset: number, width: number]>>;
 }
 
+/** Connection tracking's view of the packet: one bit of NF_CT_STATE_BIT (nf_conntrack_common.h). */
+export const CT_STATE: Field = { name: 'ct state', base: 'meta', offset: bits(0), width: bits(32) };
+
 function frame(key: string, width: number): Field {
   return { name: `frame ${key}`, base: 'meta', offset: bits(0), width: bits(width) };
 }

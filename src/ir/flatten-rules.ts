@@ -1,11 +1,12 @@
 import type { Counter, Effect, ViewName } from './classifier.ts';
-import type { Field } from './fields.ts';
-import { resolveLookup, resolveTest, type Site } from './resolve-test.ts';
+import { CT_STATE, type Field, fieldKey } from './fields.ts';
+import { ANY_FLOW, resolveLookup, resolveTest, type Site, type Tracking } from './resolve-test.ts';
 import {
   type Chain,
   type ElementSet,
   formatRuleId,
   type Hook,
+  type Operand,
   type Rule,
   type RuleId,
   type Step,
@@ -22,6 +23,7 @@ const ENTRY_LIMIT = 400_000;
 export interface Frame {
   readonly table: Table;
   readonly hook: Hook;
+  readonly tracking: Tracking;
   readonly view: ViewName;
   /** Behind the last rule, and for `return`. */
   readonly end: Label;
@@ -43,6 +45,29 @@ function counterOf(builder: Builder, counter: Omit<Counter, 'family' | 'table'>,
   builder.counters.push({ family, table, ...counter });
   builder.counterIndex.set(key, builder.counters.length - 1);
   return builder.counters.length - 1;
+}
+
+/** A verdict map on `ct state` alone, without the states there cannot be. */
+function restrictToStates(
+  key: readonly Operand[],
+  map: ElementSet,
+  { states }: Tracking,
+): ElementSet {
+  const [only] = key;
+  if (only === undefined || key.length > 1 || fieldKey(only.field) !== CT_STATE.name) return map;
+  const { parts, lo, hi, verdicts } = map.elements;
+  const kept = lo.flatMap((low, index) => {
+    const high = hi[index] ?? low;
+    return states.some((state) => state >= low && state <= high) ? [index] : [];
+  });
+  if (kept.length === lo.length) return map;
+  const elements = {
+    parts,
+    lo: kept.map((index) => lo[index] ?? 0n),
+    hi: kept.map((index) => hi[index] ?? 0n),
+    verdicts: verdicts === null ? null : kept.flatMap((index) => verdicts[index] ?? []),
+  };
+  return { ...map, elements };
 }
 
 /** A rule under construction: conditions and what happens so far, not yet written. */
@@ -126,17 +151,20 @@ function pushStep(
   step: Step,
   { open, write, writeThrough, next }: Writing,
 ): boolean {
-  const site: Site = { facts: builder.facts, hook: frame.hook, changed: builder.changed };
+  const { facts, changed } = builder;
+  const site: Site = { facts, hook: frame.hook, changed, tracking: frame.tracking };
   switch (step.kind) {
     case 'test': {
       const test = resolveTest(step.test, site);
       if (test === true) return true;
       if (test === false) {
         if (open.counts.length > 0 || open.effects.length > 0) write(to(next));
-        builder.leftOut.set(formatRuleId(rule), {
-          code: 'rule/never-matches',
-          message: `cannot match on ${builder.facts.device}`,
-        });
+        if (builder.tracking === ANY_FLOW) {
+          builder.leftOut.set(formatRuleId(rule), {
+            code: 'rule/never-matches',
+            message: `cannot match on ${facts.device}`,
+          });
+        }
         return false;
       }
       if (open.counts.length > 0 || open.effects.length > 0) writeThrough();
@@ -170,10 +198,15 @@ function pushStep(
       }
       return false;
     case 'vmap': {
-      const lookup = resolveLookup(step.key, step.map, site);
+      const map = restrictToStates(step.key, step.map, frame.tracking);
+      if (map !== step.map && map.elements.lo.length === 0) {
+        if (open.counts.length > 0 || open.effects.length > 0) write(to(next));
+        return false;
+      }
+      const lookup = resolveLookup(step.key, map, site);
       if (lookup.kind === 'unknown') {
         open.tests.push(lookup);
-        const onlyDrops = step.map.elements.verdicts?.every(({ kind }) => kind === 'drop') === true;
+        const onlyDrops = map.elements.verdicts?.every(({ kind }) => kind === 'drop') === true;
         write(onlyDrops ? { kind: 'drop' } : { kind: 'unknown', reason: lookup.reason });
       } else if (lookup.kind === 'lookup') {
         pushMap(builder, frame, lookup, { open, write, writeThrough, next });

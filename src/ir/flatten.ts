@@ -14,10 +14,18 @@ import {
 import type { Facts } from './facts.ts';
 import { META } from './fields.ts';
 import { type Frame, noteChange, pushRules } from './flatten-rules.ts';
+import { type FlowConcessions, flowKinds, NO_FLOW_CONCESSIONS } from './flows.ts';
 import { equals, within } from './operand.ts';
-import { type FamilyState, familyState, hasFlowTable, type PathChain, selectPath } from './path.ts';
-import { resolveTest, type Site } from './resolve-test.ts';
-import { type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
+import {
+  type FamilyStates,
+  familyState,
+  type HookPath,
+  hasFlowTable,
+  type PathChain,
+  selectPath,
+} from './path.ts';
+import { ANY_FLOW, resolveTest, type Site, type Tracking, UNSEEN_FLOW } from './resolve-test.ts';
+import { type BaseChain, type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
 import {
   type Builder,
   bind,
@@ -32,7 +40,11 @@ import {
 export interface FlattenOptions {
   /** Copies of own multicast come without an Ethernet header (generic XDP). */
   readonly loopedCopies: boolean;
+  /** What the operator gives up so that more packets certainly belong to no known flow. */
+  readonly flows: FlowConcessions;
 }
+
+export const PLAIN: FlattenOptions = { loopedCopies: false, flows: NO_FLOW_CONCESSIONS };
 
 export interface Flattened {
   readonly classifier: Classifier;
@@ -59,7 +71,8 @@ function pushConditions(
 
 /** The kernel's own tests on what NAT or a rule may have rewritten cannot be relied on either. */
 function resolveConditions(builder: Builder, tests: readonly Test[]): Test[] {
-  const site: Site = { facts: builder.facts, hook: 'prerouting', changed: builder.changed };
+  const { facts, changed } = builder;
+  const site: Site = { facts, hook: 'prerouting', changed, tracking: ANY_FLOW };
   return tests.map((test) => {
     const resolved = resolveTest(test, site);
     return typeof resolved === 'boolean' ? test : resolved;
@@ -101,7 +114,8 @@ function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): voi
   }
   if (table.family === 'inet' && base.hook === 'ingress') pushInetIngress(builder, accepted);
   const { hook } = base;
-  const frame: Frame = { table, hook, view, end, accepted, depth: 0, gotos: new Map() };
+  const tracking = trackingAt(base, builder.tracking);
+  const frame: Frame = { table, hook, tracking, view, end, accepted, depth: 0, gotos: new Map() };
   pushRules(builder, frame, chain);
   bind(builder, end);
   if (base.policy === 'drop') {
@@ -114,6 +128,14 @@ function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): voi
   builder.stages.push({ family, table: name, chain: chain.name, hook, priority, from, to: to_ });
 }
 
+const TRACKING = -200; // NF_IP_PRI_CONNTRACK
+
+/** What is assumed at a chain: connection tracking has seen the packet from its own priority on. */
+function trackingAt({ hook, priority }: BaseChain, assumed: Tracking): Tracking {
+  if (hook !== 'prerouting' || priority >= TRACKING) return assumed;
+  return { ...UNSEEN_FLOW, tupleOnly: assumed.tupleOnly };
+}
+
 const DEFRAGMENTATION = -400; // NF_IP_PRI_CONNTRACK_DEFRAG, uapi/linux/netfilter_ipv4.h
 const TRANSLATION = -100; // NF_IP_PRI_NAT_DST
 
@@ -121,14 +143,46 @@ function serves(chain: PathChain, version: 'ip' | 'ip6'): boolean {
   return chain.table.family === version || chain.table.family === 'inet';
 }
 
+/**
+ * The layer-3 hooks, once for every kind of flow that is told apart: where connection tracking
+ * certainly knows no flow of a packet, rules on `ct state` can be decided.
+ */
+function pushLayer3(
+  builder: Builder,
+  ruleset: Ruleset,
+  path: HookPath,
+  concessions: FlowConcessions,
+): void {
+  pushConditions(builder, 'l3', beforePrerouting(builder.facts));
+  if (hasFlowTable(ruleset)) pushConditions(builder, 'l3', [FLOW_TABLE]);
+  const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
+  const kinds = flowKinds(ruleset, states, builder.facts, concessions).map((kind) => ({
+    ...kind,
+    start: { index: -1 },
+  }));
+  for (const { label, conditions, start } of kinds) {
+    for (const tests of conditions) push(builder, { label, view: 'l3', tests, then: to(start) });
+  }
+  const { changed } = builder;
+  const walk = (): void => {
+    pushPrerouting(builder, path.prerouting, states);
+    pushDelivery(builder, path.input, path.forward);
+  };
+  walk();
+  for (const { start, tracking } of kinds) {
+    push(builder, { label: 'end of the path', view: 'l3', then: { kind: 'accept' } });
+    bind(builder, start);
+    builder.changed = changed;
+    builder.tracking = tracking;
+    walk();
+  }
+}
+
 function pushPrerouting(
   builder: Builder,
   chains: readonly PathChain[],
-  states: Record<'ip' | 'ip6', FamilyState>,
-  hasFlows: boolean,
+  states: FamilyStates,
 ): void {
-  pushConditions(builder, 'l3', beforePrerouting(builder.facts));
-  if (hasFlows) pushConditions(builder, 'l3', [FLOW_TABLE]);
   const done = new Set<'ip' | 'ip6'>();
   const defragment = (needed: (version: 'ip' | 'ip6') => boolean): void => {
     for (const version of ['ip', 'ip6'] as const) {
@@ -216,7 +270,7 @@ function resolveTarget(draft: Draft, length: number): Target {
 export function flatten(
   ruleset: Ruleset,
   facts: Facts,
-  options: FlattenOptions = { loopedCopies: false },
+  options: FlattenOptions = PLAIN,
 ): Flattened {
   const path = selectPath(ruleset, facts);
   const builder: Builder = {
@@ -228,15 +282,12 @@ export function flatten(
     emitted: new Set(),
     facts,
     changed: [],
+    tracking: ANY_FLOW,
   };
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
-  if (layer3 > 0) {
-    const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
-    pushPrerouting(builder, path.prerouting, states, hasFlowTable(ruleset));
-    pushDelivery(builder, path.input, path.forward);
-  }
+  if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
   const { length } = builder.entries;
   const entries = builder.entries.map((entry) => ({
     ...entry,

@@ -100,6 +100,9 @@ export interface FamilyState {
   readonly nat: boolean;
 }
 
+/** By IP version. */
+export type FamilyStates = Readonly<Record<'ip' | 'ip6', FamilyState>>;
+
 /** Connection tracking and NAT go on per IP version, as soon as one rule of one table needs them. */
 export function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyState {
   const rules = ruleset.tables

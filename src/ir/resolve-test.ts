@@ -1,7 +1,7 @@
 import { ones, writeUint } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
 import type { Facts } from './facts.ts';
-import { type Field, fieldKey, META } from './fields.ts';
+import { CT_STATE, type Field, fieldKey, META } from './fields.ts';
 import { applyOperand, equals, overlaps, plain, splitKey } from './operand.ts';
 import type { ElementSet, Hook, Operand, Test } from './ruleset.ts';
 
@@ -11,7 +11,37 @@ export interface Site {
   readonly hook: Hook;
   /** What statements before it, or NAT, may have rewritten. */
   readonly changed: readonly Field[] | 'everything';
+  readonly tracking: Tracking;
 }
+
+/** What is assumed of the packet's flow. */
+export interface Tracking {
+  /** Values `ct state` may have. */
+  readonly states: readonly bigint[];
+  /**
+   * Rules are to decide by the flow's tuple alone, for all packets that share it with this one,
+   * whatever device they come from: other fields, and devices where that matters, are unknown.
+   */
+  readonly tupleOnly: boolean;
+}
+
+const INVALID = 1n;
+const ESTABLISHED = 2n;
+const RELATED = 4n;
+const NEW = 8n;
+const UNTRACKED = 64n;
+
+/** Nothing is assumed. */
+export const ANY_FLOW: Tracking = {
+  states: [INVALID, ESTABLISHED, RELATED, NEW, UNTRACKED],
+  tupleOnly: false,
+};
+
+/** Where connection tracking has not run yet: below NF_IP_PRI_CONNTRACK, -200. */
+export const UNSEEN_FLOW: Tracking = { states: [INVALID, UNTRACKED], tupleOnly: false };
+
+/** The packet belongs to no flow that connection tracking knows. */
+export const NO_FLOW: Tracking = { states: [INVALID, NEW, UNTRACKED], tupleOnly: false };
 
 /** A test after resolution: certain, or what is left to check on the frame. */
 export type Resolved = boolean | Test;
@@ -37,6 +67,7 @@ function constantOf(field: Field, site: Site): Constant | null {
   switch (fieldKey(field)) {
     case META.iif.name:
     case META.iifname.name:
+      if (site.tracking.tupleOnly && !site.facts.soleDevice) return null;
       return { kind: 'value', value: nameValue(site.facts.device) };
     case META.iiftype.name:
       return { kind: 'value', value: ARPHRD_ETHER };
@@ -117,6 +148,26 @@ function requiresUnmerged(test: Extract<Test, { kind: 'compare' }>): boolean {
 
 const HIDDEN_TAG_FROM = 96; // bits: a tag in metadata shifts what lies behind the addresses
 
+/** Fields that all packets of one flow and direction share: addresses, protocol, ports, ICMP type. */
+const TUPLE: ReadonlySet<string> = new Set([
+  META.protocol.name,
+  META.nfproto.name,
+  META.l4proto.name,
+  'nh:96:32', // ip saddr
+  'nh:128:32', // ip daddr
+  'nh:72:8', // ip protocol
+  'nh:64:128', // ip6 saddr
+  'nh:192:128', // ip6 daddr
+  'th:0:16', // sport; ICMP type and code
+  'th:16:16', // dport
+  'th:0:8', // ICMP type
+  'th:8:8', // ICMP code
+]);
+
+function isInTuple(field: Field): boolean {
+  return TUPLE.has(fieldKey(field)) && !field.name.startsWith('@');
+}
+
 /** Why the frame on the wire does not tell what this operand yields, or null when it does. */
 function hiddenBecause(
   operand: Operand,
@@ -131,10 +182,18 @@ function hiddenBecause(
   ) {
     return unknown('match/changed-before', 'may have been rewritten before this rule', field);
   }
+  if (site.tracking.tupleOnly && !isInTuple(field)) {
+    return unknown('match/not-of-flow', 'may differ in other packets of the same flow', field);
+  }
   switch (fieldKey(field)) {
+    case CT_STATE.name:
+      return unknown('match/ct-state', 'depends on connection tracking', field);
     case META.mark.name:
     case META.priority.name:
       return unknown('match/packet-mark', 'is set by software, not carried by the frame', field);
+    case META.iif.name:
+    case META.iifname.name:
+      return unknown('match/other-device', 'the flow may have begun on another device', field);
     case META.iifgroup.name:
       return unknown('match/device-group', 'the device group is not known', field);
     case META.oif.name:
@@ -216,6 +275,14 @@ function resolvePacketType(accepts: (type: bigint) => boolean, site: Site): Reso
   };
 }
 
+/** A test on `ct state`: certain where it comes out the same for every state there may be. */
+function agree({ tracking }: Site, holds: (state: bigint) => boolean): Resolved {
+  const outcomes = tracking.states.map(holds);
+  if (outcomes.every((outcome) => outcome)) return true;
+  if (outcomes.every((outcome) => !outcome)) return false;
+  return unknown('match/ct-state', 'depends on connection tracking', CT_STATE);
+}
+
 /** Hop limits are already one less when a forward chain sees the packet; the frame has the old one. */
 function beforeForwarding(test: Extract<Test, { kind: 'compare' }>): Test {
   const { operand } = test;
@@ -230,8 +297,25 @@ function isHopLimit(field: Field): boolean {
   return field.name === 'ip ttl' || field.name === 'ip6 hoplimit';
 }
 
+const LOOPBACK = nameValue('lo');
+
+function isDevice(field: Field): boolean {
+  return fieldKey(field) === META.iif.name || fieldKey(field) === META.iifname.name;
+}
+
+function isExactly(
+  { operand, lo, hi }: Extract<Test, { kind: 'compare' }>,
+  value: bigint,
+): boolean {
+  return lo === value && hi === value && operand.mask === ones(operand.field.width);
+}
+
 function resolveCompare(test: Extract<Test, { kind: 'compare' }>, site: Site): Resolved {
   const { field } = test.operand;
+  if (fieldKey(field) === CT_STATE.name) {
+    return agree(site, (state) => holdsCompare(test, state));
+  }
+  if (isDevice(field) && site.tracking.tupleOnly && isExactly(test, LOOPBACK)) return test.negated;
   const constant = constantOf(field, site);
   if (constant?.kind === 'absent') return false;
   if (constant?.kind === 'value') return holdsCompare(test, constant.value);
@@ -315,9 +399,19 @@ export function resolveTest(test: Test, site: Site): Resolved {
   }
 }
 
+/** Index of the element that holds a key of one part, or null. */
+export function findElement({ elements }: ElementSet, value: bigint): number | null {
+  const { lo, hi } = elements;
+  const index = lo.findIndex((low, i) => value >= low && value <= (hi[i] ?? low));
+  return index < 0 ? null : index;
+}
+
 function resolveLookupTest(test: Extract<Test, { kind: 'lookup' }>, site: Site): Resolved {
   const [only] = test.key;
   const alone = test.key.length === 1 && only !== undefined;
+  if (alone && fieldKey(only.field) === CT_STATE.name && test.set.unknown === null) {
+    return agree(site, (state) => findElement(test.set, applyOperand(only, state)) !== null);
+  }
   if (alone && fieldKey(only.field) === META.pkttype.name && test.set.unknown === null) {
     const { lo, hi } = test.set.elements;
     return resolvePacketType((type) => {

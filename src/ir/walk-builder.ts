@@ -2,6 +2,7 @@ import type { Reason } from '../support/diagnostics.ts';
 import type { Counter, Entry, Stage, Target } from './classifier.ts';
 import type { Facts } from './facts.ts';
 import type { Field } from './fields.ts';
+import type { Tracking } from './resolve-test.ts';
 
 /** A place later in the list, known once everything before it is written. */
 export interface Label {
@@ -28,6 +29,8 @@ export interface Builder {
   readonly leftOut: Map<string, Reason>;
   readonly emitted: Set<string>;
   readonly facts: Facts;
+  /** What is assumed of the flows of the frames that come this way. */
+  tracking: Tracking;
   /** What earlier statements on the path may have rewritten. */
   changed: Field[] | 'everything';
 }

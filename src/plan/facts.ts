@@ -12,5 +12,7 @@ export function describeFacts(facts: Facts): Record<string, string | string[]> {
     ...(rpFilterOff ? { 'rp-filter': 'off' } : {}),
     ...(rxVlanOff ? { 'rx-vlan': 'off' } : {}),
     ...(routed ? { routed: 'yes' } : {}),
+    ...(facts.conntrackFresh ? { conntrack: 'fresh' } : {}),
+    ...(facts.soleDevice ? { 'sole-device': 'yes' } : {}),
   };
 }

@@ -3,6 +3,7 @@ import type { Classifier } from '../ir/classifier.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
+import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import type { Profile, XdpProfile } from '../profile/schema.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
@@ -12,6 +13,8 @@ export interface Situation {
   readonly ruleset: Ruleset;
   readonly facts: Facts;
   readonly concessions: readonly Concession[];
+  /** The value of the concession `reply-ports`; null where it is not granted. */
+  readonly replyPorts: readonly PortRange[] | null;
 }
 
 /** One tier with what it takes over. */
@@ -65,10 +68,11 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
       ),
     );
   }
+  const granted = new Set(situation.concessions);
   const flattened = flatten(situation.ruleset, factsOn(profile, situation.facts), {
     loopedCopies: profile.receive.loopedCopies.value,
+    flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
   });
-  const granted = new Set(situation.concessions);
   const classifier = concede(flattened.classifier, granted);
   const options = { mayMiscount: granted.has('counters') };
   const whole = compileXdp(classifier, profile, options);

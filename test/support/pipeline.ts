@@ -45,6 +45,8 @@ export function labFacts(role: Facts['role']): Facts {
     rpFilterOff: true,
     routed: true,
     rxVlanOff: true,
+    conntrackFresh: false,
+    soleDevice: false,
   };
 }
 
