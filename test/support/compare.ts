@@ -4,14 +4,14 @@ import { type Packet, parsePacket } from '../../src/ir/packet.ts';
 import { toHex } from '../../src/support/bits.ts';
 import { compareNftCounters, compareProgramCounters, readSlots } from './compare-counters.ts';
 import { hookVerdict, type KernelLab, type Observation, type XdpMode } from './kernel-lab.ts';
-import { LAB_HOOKS, ORACLE_TABLE } from './lab-oracle.ts';
+import { LAB_HOOKS } from './lab-oracle.ts';
 import type { LoadedXdp } from './lab-xdp.ts';
 import { type Pipeline, readLabRuleset, runPipeline, withElfFile } from './pipeline.ts';
 
 /**
  * What is checked. sound: the program drops only what the kernel does not deliver. interpreter: ours
  * and the kernel's run of the program agree. tier: so does the specialised classifier, except that
- * the program may hand on what `isLeftToKernel`. reference: what the full classifier says for certain
+ * the program may hand on what `isLeftToKernel`, and in a crowded one anything. reference: what the full classifier says for certain
  * is what nftables did. exact: nothing that could be decided is handed on. program-counters: the
  * program counted what the specialised classifier counts. counters: nftables alone counts as much as
  * the program and nftables together. attached: with the program on the device, every packet comes as
@@ -103,6 +103,8 @@ type Fate = 'dropped' | 'delivered' | 'neither';
 /** A frame with everybody's opinion of it. */
 interface Sample {
   readonly packet: Packet;
+  /** The program may hand it on although it could be decided. */
+  readonly isExcused: boolean;
   readonly hooks: string;
   readonly kernel: Fate;
   readonly program: boolean;
@@ -129,14 +131,14 @@ function describe(outcome: Outcome): string {
 
 /** The laws that one frame breaks. */
 function brokenLaws(sample: Sample, options: CompareOptions): [Law, string][] {
-  const { packet, kernel, program, interpreter, tier, reference } = sample;
+  const { packet, isExcused, kernel, program, interpreter, tier, reference } = sample;
   const broken: [Law, string][] = [];
   if (program && kernel === 'delivered') broken.push(['sound', sample.hooks]);
   if (program !== interpreter) {
     broken.push(['interpreter', `kernel's run ${program}, ours ${interpreter}`]);
   }
   const wanted = tier.verdict === 'drop';
-  if (interpreter !== wanted && (interpreter || !isLeftToKernel(packet))) {
+  if (interpreter !== wanted && (interpreter || !isExcused)) {
     broken.push(['tier', `program ${interpreter}, classifier ${describe(tier)}`]);
   }
   if (options.unknowns === true) return broken;
@@ -155,9 +157,12 @@ function brokenLaws(sample: Sample, options: CompareOptions): [Law, string][] {
 }
 
 /** Whether the program has to drop the frame if the kernel does. */
-function isExact({ packet, reference }: Sample, { complete, unknowns }: CompareOptions): boolean {
+function isExact(
+  { packet, isExcused, reference }: Sample,
+  { complete, unknowns }: CompareOptions,
+): boolean {
   if (complete !== true || unknowns === true) return false;
-  return packet.odd === null && !isLeftToKernel(packet) && reference.verdict !== 'unknown';
+  return packet.odd === null && !isExcused && reference.verdict !== 'unknown';
 }
 
 async function loadAndRun(
@@ -204,6 +209,7 @@ export async function compareWithKernel(
     const packet = parsePacket(frame);
     const sample: Sample = {
       packet,
+      isExcused: pipeline.isCrowded || isLeftToKernel(packet),
       hooks: LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook)).join(' '),
       kernel: fateOf(observation, index, packet),
       program: actions[at] === XDP_DROP,
@@ -281,30 +287,6 @@ export async function compareAttached(
     differences.push({ law: 'attached', frame, detail: `${isDropped} ${detail.join(' ')}` });
   }
   return { pipeline, ...totals, differences };
-}
-
-/** The kernel's own form of a ruleset, without what the lab or nft numbers. */
-async function readBytecode(lab: KernelLab): Promise<string> {
-  const dump = await lab.run('nft', '--debug=netlink', 'list', 'ruleset');
-  const lines = dump.split('\n').filter((line) => /^\s+(\[|element)/.test(line));
-  return lines.map((line) => line.replace(/__(set|map)\d+/, '__$1')).join('\n');
-}
-
-/**
- * Whether nft lists the ruleset as the kernel has it: what it lists, loaded again, is the same. Where
- * it is not, a reader of the listing alone cannot know what the kernel does.
- */
-export async function isListedRight(lab: KernelLab, text: string): Promise<boolean> {
-  await lab.loadRuleset(text);
-  const before = await readBytecode(lab);
-  const listing = await lab.run('nft', '-s', 'list', 'ruleset');
-  const own = listing.split(/^(?=table )/m).filter((table) => !table.includes(ORACLE_TABLE));
-  try {
-    await lab.loadRuleset(own.join(''));
-  } catch {
-    return false;
-  }
-  return (await readBytecode(lab)) === before;
 }
 
 /** The first differences of every law, one line each. */

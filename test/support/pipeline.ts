@@ -12,7 +12,7 @@ import type { Classifier } from '../../src/ir/classifier.ts';
 import type { Facts } from '../../src/ir/facts.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
-import { readJsonText } from '../../src/nft/ruleset-json.ts';
+import { readListing } from '../../src/nft/read-listing.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { formatDiagnostic, type Result } from '../../src/support/diagnostics.ts';
 import { parseIp, parseIp6 } from './addresses.ts';
@@ -52,14 +52,17 @@ export function labFacts(role: Facts['role']): Facts {
 
 /** The ruleset that the lab has loaded, as our own reader sees it, without the oracle's tables. */
 export async function readLabRuleset(lab: KernelLab): Promise<Ruleset> {
-  const json = await lab.run('nft', '-j', 'list', 'ruleset');
-  const ruleset = unwrap(readJsonText(json, 'lab'));
+  const listing = await lab.run('nft', '-j', '--debug=netlink', 'list', 'ruleset');
+  const chains = await lab.run('nft', 'list', 'chains');
+  const ruleset = unwrap(readListing(listing, chains, 'lab'));
   return { tables: ruleset.tables.filter(({ name }) => name !== ORACLE_TABLE) };
 }
 
 export interface Pipeline {
   readonly classifier: Classifier;
   readonly artifact: XdpArtifact;
+  /** Some frames continue only because too many counters stand before what decides them. */
+  readonly isCrowded: boolean;
   /** Runs our interpreter on a frame; true is a drop. */
   readonly drops: (frame: Uint8Array) => boolean;
   /** Packets and bytes of the program's counters so far, by slot. */
@@ -75,12 +78,14 @@ export async function runPipeline(
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const artifact = unwrap(compileXdp(classifier, profile));
+  const compiled = compileXdp(classifier, profile);
+  const artifact = unwrap(compiled);
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
   return {
     classifier,
     artifact,
+    isCrowded: compiled.diagnostics.some(({ code }) => code === 'ebpf/pending-counters'),
     drops: (frame) => machine.run(frame).action === 1,
     counted: () => {
       const { counters } = artifact;
