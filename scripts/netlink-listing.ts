@@ -273,6 +273,11 @@ const loadMeta: Instruction = ({ registers }, [key, target]) => {
   registers.set(wordIndex(Number(target)), { load, hostOrder, ordered: false });
 };
 
+const loadCtState: Instruction = ({ registers }, [target]) => {
+  const load = { base: 'ct state', offset: 0, width: 32, ...plain(32) };
+  registers.set(wordIndex(Number(target)), { load, hostOrder: true, ordered: false });
+};
+
 const maskXor: Instruction = (machine, [, source, maskWords, xorWords]) => {
   const value = register(machine, source);
   const mask = constantOf(value, (maskWords ?? '').trim().split(/\s+/));
@@ -337,6 +342,7 @@ const chooseObject: Instruction = (machine, [first]) => {
 const INSTRUCTIONS: readonly (readonly [pattern: RegExp, run: Instruction])[] = [
   [/^payload load (\d+)b @ (\w+) header \+ (\d+) => reg (\d+)$/, loadPayload],
   [/^meta load (\w+) => reg (\d+)$/, loadMeta],
+  [/^ct load state => reg (\d+)$/, loadCtState],
   [/^bitwise reg (\d+) = \( ?reg (\d+) & ([0-9a-fx ]+) ?\) \^ ([0-9a-fx ]+)$/, maskXor],
   [/^bitwise reg (\d+) = \( reg (\d+) (<<|>>) 0x([0-9a-f]+) \)$/, shiftBits],
   [/^byteorder reg (\d+) = (hton|ntoh)\(reg (\d+), \d+, \d+\)$/, swapBytes],

@@ -1,4 +1,4 @@
-import { type Base, type Field, META, rawField } from '../ir/fields.ts';
+import { type Base, CT_STATE, type Field, META, rawField } from '../ir/fields.ts';
 import { isPlain, plain } from '../ir/operand.ts';
 import type { ElementSet, Operand, Step, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
@@ -72,6 +72,11 @@ const loadMeta: Instruction = (machine, [key = '', target]) => {
     words: Math.ceil(bytes / 4),
     stateful: false,
   });
+};
+
+const loadCtState: Instruction = (machine, [target]) => {
+  const operand = plain(CT_STATE);
+  setRegister(machine, target, { operand, little: HOST_LITTLE, words: 1, stateful: false });
 };
 
 /** Whether the field is a device, which rules name and registers number. */
@@ -320,6 +325,7 @@ const countNamed: Instruction = (machine, [name = '']) => {
 const INSTRUCTIONS: Readonly<Record<string, readonly (readonly [RegExp, Instruction])[]>> = {
   payload: [[/^payload load (\d+)b @ (\w+) header \+ (\d+) => reg (\d+)$/, loadPayload]],
   meta: [[/^meta load (\w+) => reg (\d+)$/, loadMeta]],
+  ct: [[/^ct load state => reg (\d+)$/, loadCtState]],
   bitwise: [
     [/^bitwise reg (\d+) = \( ?reg (\d+) & ([0-9a-fx ]+) ?\) \^ ([0-9a-fx ]+)$/, maskXor],
     [/^bitwise reg (\d+) = \( reg (\d+) (<<|>>) 0x([0-9a-f]+) \)$/, shiftBits],

@@ -1,4 +1,4 @@
-import { type Field, findField, findProtocol, META, rawField } from '../ir/fields.ts';
+import { CT_STATE, type Field, findField, findProtocol, META, rawField } from '../ir/fields.ts';
 import { plain } from '../ir/operand.ts';
 import type { Operand, Step, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
@@ -115,6 +115,7 @@ export function lowerOperand(state: RuleState, expression: unknown): Operand | R
     const field = META_BY_KEY.get(textMember(body, 'key') ?? '');
     return field === undefined ? expressionReason(key, body) : plain(field);
   }
+  if (key === 'ct' && textMember(body, 'key') === 'state') return plain(CT_STATE);
   if (/^(&|\||\^|<<|>>)$/.test(key) && Array.isArray(body)) {
     return lowerArithmetic(state, key, body);
   }

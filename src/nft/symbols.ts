@@ -145,6 +145,9 @@ const TCP_FLAGS: Symbols = {
   cwr: 0x80,
 };
 
+// NF_CT_STATE_BIT and NF_CT_STATE_UNTRACKED_BIT of include/uapi/linux/netfilter/nf_conntrack_common.h.
+const CT_STATES: Symbols = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 };
+
 const PACKET_TYPE: Symbols = { host: 0, unicast: 0, broadcast: 1, multicast: 2, other: 3 };
 
 // NFPROTO_* of include/uapi/linux/netfilter.h.
@@ -187,6 +190,7 @@ const SYMBOLS_OF_FIELD: Readonly<Record<string, Symbols>> = {
   'ip ecn': ECN,
   'ip6 ecn': ECN,
   'tcp flags': TCP_FLAGS,
+  'ct state': CT_STATES,
   'icmp type': ICMP_TYPE,
   'icmp code': ICMP_CODE,
   'icmpv6 type': ICMPV6_TYPE,
@@ -203,7 +207,7 @@ const SYMBOLS_OF_FIELD: Readonly<Record<string, Symbols>> = {
 };
 
 /** Fields whose constants are sets of flags: a bare `tcp flags syn` tests for any of them. */
-const FLAG_FIELDS: ReadonlySet<string> = new Set(['tcp flags']);
+const FLAG_FIELDS: ReadonlySet<string> = new Set(['tcp flags', 'ct state']);
 
 /** Whether nft reads a bare constant of this field as flags of which any may be set. */
 export function isFlagField(field: Field): boolean {

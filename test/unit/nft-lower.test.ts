@@ -129,7 +129,7 @@ it.each<[unknown, string]>([
   [match(payload('ip', 'ttl'), 300), '? match/value'],
   [match(meta('mark'), 2 ** 60), '? match/value'],
   [match(payload('ip', 'nothing'), 1), '? match/payload'],
-  [match({ ct: { key: 'state' } }, ['established'], 'in'), '? match/ct-state'],
+  [match({ ct: { key: 'state' } }, ['established'], 'in'), 'ct state&2 != 0'],
   [match({ meta: { key: 'hour' } }, 1), '? match/time'],
   [match({ 'tcp option': { name: 'maxseg' } }, true), '? match/tcp-option'],
   [match({ fib: { result: 'oif' } }, 1), '? match/fib'],
