@@ -21,7 +21,6 @@ export const HOST = 'host';
 interface RuleView {
   readonly decides: boolean;
   readonly reasons: readonly Reason[];
-  readonly insns: number;
 }
 
 /** Instructions by the rule they come from. */
@@ -90,28 +89,40 @@ const NOTHING_TO_DROP: Reason = {
   message: 'nothing behind it can be dropped here, so there is no need to look',
 };
 
+/** A tier with what is asked of it for every rule. */
+interface PreparedTier {
+  readonly tier: PlacedTier;
+  readonly insns: ReadonlyMap<string, number>;
+  readonly entries: ReadonlyMap<string, readonly number[]>;
+  /** Entries that the tier's program has. */
+  readonly present: ReadonlySet<number>;
+}
+
+function prepareTier(tier: PlacedTier): PreparedTier {
+  return {
+    tier,
+    insns: countInsns(tier),
+    entries: entriesByRule(tier.flattened.classifier.entries),
+    present: new Set(tier.artifact.specialised.origins),
+  };
+}
+
 /** Looks at one rule in one tier. */
-function viewRule(indices: readonly number[], tier: PlacedTier, insns: number): RuleView {
+function viewRule(indices: readonly number[], { tier, present }: PreparedTier): RuleView {
   const { entries } = tier.flattened.classifier;
-  const { fates, origins } = tier.artifact.specialised;
-  const own = new Set(indices);
-  let decides = false;
-  let present = false;
-  for (const origin of origins) {
-    if (!own.has(origin)) continue;
-    present = true;
-    const original = entries[origin];
-    if (original === undefined || fates[origin]?.kind !== 'kept') continue;
-    if (original.then.kind === 'drop' || original.counts.length > 0) decides = true;
-  }
+  const { fates } = tier.artifact.specialised;
+  const drops = (index: number): boolean => entries[index]?.then.kind === 'drop';
+  const counts = (index: number): boolean => (entries[index]?.counts.length ?? 0) > 0;
+  const kept = indices.filter((index) => present.has(index) && fates[index]?.kind === 'kept');
+  const decides = kept.some((index) => drops(index) || counts(index));
   const reasons = indices.flatMap((index) => {
     const fate = fates[index];
     const reason = fate === undefined ? null : reasonOf(fate, entries, fates);
     return reason ?? [];
   });
-  if (reasons.length > 0 || decides) return { decides, reasons: uniqueReasons(reasons), insns };
-  const dropping = indices.some((index) => entries[index]?.then.kind === 'drop');
-  return { decides, reasons: [present || dropping ? NO_DROP : NOTHING_TO_DROP], insns };
+  if (reasons.length > 0 || decides) return { decides, reasons: uniqueReasons(reasons) };
+  const reason = kept.length > 0 || indices.some(drops) ? NO_DROP : NOTHING_TO_DROP;
+  return { decides, reasons: [reason] };
 }
 
 /** Every rule of the ruleset, in listing order. */
@@ -120,15 +131,12 @@ function rulesOf(ruleset: Ruleset): readonly Rule[] {
 }
 
 function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[] {
-  const prepared = tiers.map((tier) => ({
-    tier,
-    insns: countInsns(tier),
-    entries: entriesByRule(tier.flattened.classifier.entries),
-  }));
+  const prepared = tiers.map(prepareTier);
   return rulesOf(ruleset).map((rule) => {
     const key = formatRuleId(rule.id);
     const reasons: Reason[] = [];
-    for (const { tier, insns, entries } of prepared) {
+    for (const own of prepared) {
+      const { tier, insns, entries } = own;
       const { leftOut } = tier.flattened;
       const indices = entries.get(key) ?? [];
       const out = leftOut.get(key);
@@ -136,9 +144,9 @@ function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[
         reasons.push(out);
         if (indices.length === 0) continue;
       }
-      const view = viewRule(indices, tier, insns.get(key) ?? 0);
+      const view = viewRule(indices, own);
       if (view.decides) {
-        const cost = { insns: view.insns };
+        const cost = { insns: insns.get(key) ?? 0 };
         return {
           rule: rule.id,
           text: rule.text,
