@@ -20,11 +20,11 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          teardownTimeout: 60_000,
           sequence: { groupOrder: 1 },
         },
       },
     ],
     passWithNoTests: true,
+    teardownTimeout: 60_000,
   },
 });

@@ -88,7 +88,7 @@ function spanOf(test: Test): ReturnType<typeof intervalOf> {
   const lo = sorted.lo[0];
   const hi = sorted.hi.at(-1);
   if (lo === undefined || hi === undefined) return null;
-  return { key: fieldKey(operand.field), field: operand.field, lo, hi };
+  return { key: fieldKey(operand.field), field: operand.field, lo, hi, isAll: false };
 }
 
 /** Cutting on these would make every frame pay for them. */

@@ -61,6 +61,8 @@ export interface FieldInterval {
   readonly field: Field;
   readonly lo: bigint;
   readonly hi: bigint;
+  /** Every value is in it. */
+  readonly isAll: boolean;
 }
 
 function isPrefixMask(mask: bigint, width: number): boolean {
@@ -74,9 +76,10 @@ function computeInterval(test: Test): FieldInterval | null {
   const { field, mask } = operand;
   if (operand.xor !== 0n || operand.shift !== 0) return null;
   const key = fieldKey(field);
-  if (mask === ones(field.width)) return { key, field, lo, hi };
+  const top = ones(field.width);
+  if (mask === top) return { key, field, lo, hi, isAll: lo === 0n && hi === top };
   if (lo !== hi || !isPrefixMask(mask, field.width) || (lo & ~mask) !== 0n) return null;
-  return { key, field, lo, hi: lo | (mask ^ ones(field.width)) };
+  return { key, field, lo, hi: lo | (mask ^ top), isAll: mask === 0n };
 }
 
 const intervals = new WeakMap<Test, FieldInterval | null>();
@@ -110,19 +113,21 @@ export function presenceOf(field: Field, view: ViewName, region: Region): Presen
 /** A test seen from a region. */
 export type Truth = 'true' | 'false' | 'open';
 
-function compareIn(test: Extract<Test, { kind: 'compare' }>, region: Region): Truth {
-  const { field } = test.operand;
-  const interval = intervalOf(test);
-  if (interval?.lo === 0n && interval.hi === ones(field.width)) return 'true';
-  const known = region.get(fieldKey(field));
+/** Whether a field is within an interval. */
+export function withinIn({ key, lo, hi, isAll }: FieldInterval, region: Region): Truth {
+  if (isAll) return 'true';
+  const known = region.get(key);
   if (known === undefined) return 'open';
-  if (interval !== null) {
-    if (known.hi < interval.lo || known.lo > interval.hi) return 'false';
-    if (known.lo >= interval.lo && known.hi <= interval.hi) return 'true';
-    const exact = interval.lo === interval.hi;
-    return exact && known.without.includes(interval.lo) ? 'false' : 'open';
-  }
-  if (known.lo !== known.hi) return 'open';
+  if (known.hi < lo || known.lo > hi) return 'false';
+  if (known.lo >= lo && known.hi <= hi) return 'true';
+  return lo === hi && known.without.includes(lo) ? 'false' : 'open';
+}
+
+function compareIn(test: Extract<Test, { kind: 'compare' }>, region: Region): Truth {
+  const interval = intervalOf(test);
+  if (interval !== null) return withinIn(interval, region);
+  const known = region.get(fieldKey(test.operand.field));
+  if (known === undefined || known.lo !== known.hi) return 'open';
   const value = applyOperand(test.operand, known.lo);
   return value >= test.lo && value <= test.hi ? 'true' : 'false';
 }
@@ -195,6 +200,11 @@ function constantIn(operand: Operand, region: Region): bigint | null {
 export function truthOf(test: Test, region: Region): Truth {
   if (test.kind === 'unknown') throw new Error('bug: an unknown test was not specialised away');
   const truth = test.kind === 'compare' ? compareIn(test, region) : lookupIn(test, region);
-  if (truth === 'open' || !test.negated) return truth;
+  return test.negated ? opposite(truth) : truth;
+}
+
+/** What is true of a test's negation. */
+export function opposite(truth: Truth): Truth {
+  if (truth === 'open') return truth;
   return truth === 'true' ? 'false' : 'true';
 }

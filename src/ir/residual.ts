@@ -1,7 +1,17 @@
 import type { Classifier, Target, ViewName } from './classifier.ts';
 import { type Field, FRAME, fieldKey } from './fields.ts';
 import { testedFields } from './operand.ts';
-import { presenceKey, presenceOf, type Region, truthOf } from './region.ts';
+import {
+  type FieldInterval,
+  intervalOf,
+  opposite,
+  presenceKey,
+  presenceOf,
+  type Region,
+  type Truth,
+  truthOf,
+  withinIn,
+} from './region.ts';
 import { formatRuleId, type Test } from './ruleset.ts';
 
 /** Ends of a walk, beside rows. */
@@ -21,6 +31,9 @@ const PASS: Ref = { counts: [], to: PASSED };
 export interface Asked {
   readonly test: Test;
   readonly fields: readonly Field[];
+  /** What a plain comparison asks of its field, its negation left aside. */
+  readonly interval: FieldInterval | null;
+  readonly isNegated: boolean;
   /** Keys of a region that its truth, or its loads' success, depends on; see `keyBit`. */
   readonly keys: number;
 }
@@ -46,6 +59,12 @@ export interface View {
   readonly start: Ref;
 }
 
+function truthIn({ test, interval, isNegated }: Asked, region: Region): Truth {
+  if (interval === null) return truthOf(test, region);
+  const truth = withinIn(interval, region);
+  return isNegated ? opposite(truth) : truth;
+}
+
 /**
  * What is left of a row in a region, or whether it certainly matches or does not; only tests on the
  * `changed` keys are looked at again.
@@ -66,7 +85,7 @@ function rowIn(row: Row, region: Region, changed: number): Row | 'match' | 'mism
       if (presence === 'fragment') isFragment = true;
       else if (presence === 'open') isOpen = true;
     }
-    const truth = truthOf(asked.test, region);
+    const truth = truthIn(asked, region);
     if (truth === 'false') return 'mismatch';
     if (isFragment) handOn = true;
     else if (truth === 'open' || isOpen) open.push(asked);
@@ -167,7 +186,8 @@ function askedOf(test: Test, view: ViewName): Asked {
     if (field.base !== 'meta') keys |= keyBit(presenceKey(field.base, view));
     if (field.base === 'th') keys |= keyBit(FRAME.fragment.name);
   }
-  return { test, fields, keys };
+  const isNegated = test.kind !== 'unknown' && test.negated;
+  return { test, fields, interval: intervalOf(test), isNegated, keys };
 }
 
 /** The classifier's entries as rows, before anything is known. */
