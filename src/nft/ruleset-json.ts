@@ -287,6 +287,12 @@ function finishChain(
   };
 }
 
+/**
+ * Flags of tables whose chains run. nft 1.0.6 prints the table's name where it means `dormant` (or
+ * `owner`): what is not known to run is taken not to, and then nothing of it moves.
+ */
+const LIVE_FLAGS: ReadonlySet<string> = new Set(['owner', 'persist']);
+
 function finishTable(table: DraftTable, isLossy: boolean): Table {
   const sets = openNamedSets([...table.sets.values()].map(declareSet), dynamicSets(table));
   const chains = [...table.chains.values()].map((chain) =>
@@ -297,7 +303,7 @@ function finishTable(table: DraftTable, isLossy: boolean): Table {
     family,
     name,
     handle: handle ?? null,
-    dormant: (flags ?? []).includes('dormant'),
+    dormant: (flags ?? []).some((flag) => !LIVE_FLAGS.has(flag)),
     chains,
     sets: sets.all(),
     counters: table.counters.map((counter) => ({

@@ -18,6 +18,17 @@ function table(family: string, name: string, chains: Readonly<Record<string, str
 /** One ruleset for each feature of the intermediate representation that has no field of its own. */
 export const FEATURES: readonly FeatureRuleset[] = [
   {
+    name: 'a dormant table, whose chains do not run',
+    place: 'ingress',
+    text: `table netdev asleep {
+flags dormant
+chain c {
+${base('ingress', 'tcp dport 80 counter drop', 'drop')}
+}
+}
+${table('netdev', 'awake', { c: base('ingress', 'udp dport 53 counter drop') })}`,
+  },
+  {
     name: 'verdict maps with every verdict, over values, ranges and concatenations',
     place: 'ingress',
     text: table('netdev', 't', {
