@@ -79,7 +79,16 @@ function operandKey({ field, mask, xor, shift }: Operand): string {
   return `${fieldKey(field)}&${mask.toString(36)}^${xor.toString(36)}<${shift}`;
 }
 
-function questionKey(table: NodeTable, question: Question): string {
+/**
+ * A key for what a question asks. Those of rules are one object each, so the object will do; the
+ * builder's own are made anew every time.
+ */
+function questionKey(table: NodeTable, question: Question, rule: string | null): string {
+  if (rule !== null && question.kind !== 'present') return `#${identity(table, question)}`;
+  return describeQuestion(table, question);
+}
+
+function describeQuestion(table: NodeTable, question: Question): string {
   switch (question.kind) {
     case 'compare':
       return `c${operandKey(question.operand)}=${question.lo.toString(36)}-${question.hi.toString(36)}${question.view}`;
@@ -101,7 +110,7 @@ export function branch(
   rule: string | null,
 ): DecisionNode {
   if (yes === no) return yes;
-  const key = `${questionKey(table, question)}?${yes.id}:${no.id}`;
+  const key = `${questionKey(table, question, rule)}?${yes.id}:${no.id}`;
   return intern(table, key, (id) => ({ kind: 'branch', id, question, yes, no, rule }));
 }
 

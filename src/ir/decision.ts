@@ -61,7 +61,7 @@ export interface DecisionOptions {
   readonly copies: number;
 }
 
-export const DEFAULT_DECISION: DecisionOptions = { leafRules: 8, copies: 4 };
+export const DEFAULT_DECISION: DecisionOptions = { leafRules: 16, copies: 2 };
 
 const ETH_P_IP = 0x0800n;
 const ETH_P_IPV6 = 0x86ddn;
@@ -80,6 +80,7 @@ const SHORTEST_HEADER: ReadonlyMap<bigint, number> = new Map([
 interface Builder extends NodeTable {
   readonly options: DecisionOptions;
   readonly scratch: Scratch;
+  readonly questions: Readonly<Record<ViewName, Map<Test, Question>>>;
 }
 
 /** Asks the open tests of every row one after the other, from the last row to the first. */
@@ -129,6 +130,22 @@ function ask(
   return node;
 }
 
+/** One object for each test at hooks of one view. */
+function questionOf(
+  builder: Builder,
+  test: Exclude<Test, { kind: 'unknown' }>,
+  view: ViewName,
+): Question {
+  const known = builder.questions[view].get(test);
+  if (known !== undefined) return known;
+  const question: Question =
+    test.kind === 'compare'
+      ? { kind: 'compare', operand: test.operand, lo: test.lo, hi: test.hi, view }
+      : { kind: 'lookup', key: test.key, set: test.set, view };
+  builder.questions[view].set(test, question);
+  return question;
+}
+
 function valueNode(
   builder: Builder,
   test: Exclude<Test, { kind: 'unknown' }>,
@@ -137,10 +154,7 @@ function valueNode(
   fails: DecisionNode,
   rule: string | null,
 ): DecisionNode {
-  const question: Question =
-    test.kind === 'compare'
-      ? { kind: 'compare', operand: test.operand, lo: test.lo, hi: test.hi, view }
-      : { kind: 'lookup', key: test.key, set: test.set, view };
+  const question = questionOf(builder, test, view);
   return branch(builder, question, holds, fails, rule);
 }
 
@@ -348,7 +362,8 @@ export function buildDecision(
 ): Decision {
   const rows = rowsOf(classifier);
   const scratch = createScratch(rows.length);
-  const builder: Builder = { ...createNodeTable(), options, scratch };
+  const questions = { ingress: new Map(), l3: new Map() };
+  const builder: Builder = { ...createNodeTable(), options, scratch, questions };
   const root = (region: Region, cut: typeof cutFragments): DecisionNode => {
     const [first] = rows;
     if (first === undefined) return builder.pass;
