@@ -11,8 +11,8 @@ export interface Cut {
 }
 
 /** Rows looked at to choose a cut, and values tried on each field. */
-const SAMPLE = 64;
-const POINTS = 12;
+const SAMPLE = 40;
+const POINTS = 8;
 
 /** The values of one field that the sampled rows may match; rounded, which only blurs the choice. */
 interface Spans {
