@@ -1,33 +1,67 @@
-import type { PlannedRule, PlanReport } from '../plan/report.ts';
+import {
+  type ChainGroups,
+  countTiers,
+  createFootnotes,
+  type Footnotes,
+  groupRules,
+  HOST,
+  type PlanReport,
+  positionOf,
+  type RuleGroup,
+  spanOf,
+} from '../plan/report.ts';
 import type { Terminal } from './output.ts';
 import { cutText, paint, renderTable, showControls, wrapText } from './output.ts';
 
-/** Below this many columns a reason goes on lines of its own under its rule. */
+/** Below this many columns a reason goes on lines of its own under its rules. */
 const WIDE = 110;
-const HOST = 'host';
+/** Longer plans put rules of the same tier and reason into one line. */
+const MANY_RULES = 200;
 const GAP = '  ';
 
-function chainOf({ rule }: PlannedRule): string {
-  return `${rule.family} ${rule.table} ${rule.chain}`;
+/** Which rules of a plan are shown, and how. */
+export interface PlanView {
+  /** Only rules of this tier; null for all. */
+  readonly tier: string | null;
+  /** Each rule on its own line, however many there are. */
+  readonly all: boolean;
 }
 
-/** The rule's position as people count, `12` or `#3` when it has no handle. */
-function positionOf({ rule }: PlannedRule): string {
-  return rule.handle === null ? `#${rule.index + 1}` : `${rule.handle}`;
+export const WHOLE_PLAN: PlanView = { tier: null, all: false };
+
+/** What a line of the table says. */
+interface Line {
+  readonly position: string;
+  readonly tier: string;
+  readonly text: string;
+  /** Empty where the line below says it, or the one above. */
+  readonly reason: string;
 }
 
-function reasonsOf({ reasons }: PlannedRule): string {
-  return showControls(reasons.map(({ message }) => message).join('; '));
+function reasonOf({ reasons, rules }: RuleGroup, notes: Footnotes): string {
+  const [first] = rules;
+  if (first === undefined) return '';
+  return showControls(reasons.map((reason) => notes.shorten(reason, first.rule)).join('; '));
 }
 
-function groupByChain(rules: readonly PlannedRule[]): ReadonlyMap<string, readonly PlannedRule[]> {
-  const groups = new Map<string, PlannedRule[]>();
-  for (const rule of rules) {
-    const group = groups.get(chainOf(rule)) ?? [];
-    group.push(rule);
-    groups.set(chainOf(rule), group);
-  }
-  return groups;
+/** One line for the group. */
+function sumUp(group: RuleGroup, notes: Footnotes): Line[] {
+  const text = group.rules[0]?.text ?? '';
+  const count = group.rules.length === 1 ? '' : `${group.rules.length} rules, first: `;
+  const reason = reasonOf(group, notes);
+  return [{ position: spanOf(group), tier: group.tier, text: `${count}${text}`, reason }];
+}
+
+/** One line a rule; the reason they share is said beside the first or, `below`, once under the last. */
+function listRules(group: RuleGroup, notes: Footnotes, below: boolean): Line[] {
+  const { length } = group.rules;
+  const reason = reasonOf(group, notes);
+  return group.rules.map(({ rule, tier, text }, at) => {
+    const line = { position: positionOf(rule), tier, text };
+    if (length === 1 || reason === '') return { ...line, reason };
+    if (!below) return { ...line, reason: at === 0 ? reason : '"' };
+    return { ...line, reason: at === length - 1 ? `these ${length}: ${reason}` : '' };
+  });
 }
 
 interface Columns {
@@ -38,42 +72,62 @@ interface Columns {
   readonly reason: number;
 }
 
-function measureColumns(report: PlanReport, width: number): Columns {
-  const longest = (texts: readonly string[]) => Math.max(1, ...texts.map((text) => text.length));
-  const position = longest(report.rules.map(positionOf));
-  const tier = longest(report.rules.map((rule) => rule.tier));
+function longest(lines: readonly Line[], pick: (line: Line) => string): number {
+  return lines.reduce((most, line) => Math.max(most, pick(line).length), 1);
+}
+
+function measureColumns(lines: readonly Line[], width: number): Columns {
+  const position = longest(lines, (line) => line.position);
+  const tier = longest(lines, (line) => line.tier);
   const rest = Math.max(20, width - position - tier - 3 * GAP.length);
   if (width < WIDE) return { position, tier, rule: rest, reason: 0 };
-  const rule = Math.min(longest(report.rules.map(({ text }) => text)), Math.floor(rest / 2));
+  const rule = Math.min(
+    longest(lines, ({ text }) => text),
+    Math.floor(rest / 2),
+  );
   return { position, tier, rule, reason: rest - rule - GAP.length };
 }
 
-function renderRule(rule: PlannedRule, columns: Columns, terminal: Terminal): string {
-  const offloaded = rule.tier !== HOST;
-  const position = positionOf(rule).padStart(columns.position);
-  const tier = paint(terminal, offloaded ? 'green' : 'yellow', rule.tier.padEnd(columns.tier));
-  const text = cutText(showControls(rule.text), columns.rule);
-  const head = [GAP.slice(1), position, tier].join(' ');
-  const reason = reasonsOf(rule);
+function renderLine(line: Line, columns: Columns, terminal: Terminal): string {
+  const { reason } = line;
+  const style = line.tier === HOST ? 'yellow' : 'green';
+  const tier = paint(terminal, style, line.tier.padEnd(columns.tier));
+  const text = cutText(showControls(line.text), columns.rule);
+  const head = [GAP.slice(1), line.position.padStart(columns.position), tier].join(' ');
   if (reason === '') return `${head}${GAP}${text}`;
   const indent = ' '.repeat(1 + columns.position + columns.tier + 2 * GAP.length);
   if (columns.reason === 0) {
     const lines = wrapText(reason, Math.max(20, columns.rule - 2));
-    const below = lines.map((line) => `${indent}  ${paint(terminal, 'dim', line)}`);
+    const below = lines.map((part) => `${indent}  ${paint(terminal, 'dim', part)}`);
     return [`${head}${GAP}${text}`, ...below].join('\n');
   }
   const [first = '', ...more] = wrapText(reason, columns.reason);
   const beside = `${head}${GAP}${text.padEnd(columns.rule)}${GAP}${paint(terminal, 'dim', first)}`;
   const hanging = `${indent}${' '.repeat(columns.rule + GAP.length)}`;
-  return [beside, ...more.map((line) => `${hanging}${paint(terminal, 'dim', line)}`)].join('\n');
+  return [beside, ...more.map((part) => `${hanging}${paint(terminal, 'dim', part)}`)].join('\n');
 }
 
 function renderSummary(report: PlanReport): string {
-  const counts = new Map<string, number>(report.profiles.map((name) => [name, 0]));
-  for (const { tier } of report.rules) counts.set(tier, (counts.get(tier) ?? 0) + 1);
   const total = report.rules.length;
-  const parts = [...counts].map(([tier, count]) => `${tier} ${count}`);
+  const parts = [...countTiers(report)].map(([tier, count]) => `${tier} ${count}`);
   return `${report.device}: ${total} rule${total === 1 ? '' : 's'}: ${parts.join(', ')}`;
+}
+
+function renderChains(
+  chains: readonly ChainGroups[],
+  terminal: Terminal,
+  toLines: (group: RuleGroup) => readonly Line[],
+): readonly string[] {
+  const listed = chains.map(({ chain, groups }) => ({ chain, lines: groups.flatMap(toLines) }));
+  const columns = measureColumns(
+    listed.flatMap(({ lines }) => lines),
+    terminal.width,
+  );
+  return listed.flatMap(({ chain, lines }) => [
+    '',
+    paint(terminal, 'bold', showControls(chain)),
+    ...lines.map((line) => renderLine(line, columns, terminal)),
+  ]);
 }
 
 function renderUsage(report: PlanReport): readonly string[][] {
@@ -99,14 +153,38 @@ function section(
   return ['', paint(terminal, 'bold', title), renderTable(rows, terminal.width)];
 }
 
+/** The rules a view shows. */
+export function selectRules({ rules }: PlanReport, { tier }: PlanView): PlanReport['rules'] {
+  return tier === null ? rules : rules.filter((rule) => rule.tier === tier);
+}
+
+function renderNotes(notes: readonly string[], terminal: Terminal): readonly string[] {
+  const lines = notes.flatMap((note) =>
+    wrapText(showControls(note), terminal.width - 6).map((part, at) =>
+      at === 0 ? `  ${part}` : `      ${part}`,
+    ),
+  );
+  return lines.length === 0 ? [] : ['', ...lines.map((line) => paint(terminal, 'dim', line))];
+}
+
 /** A plan for people: rules chain by chain, then what is used, what would help, what was relied on. */
-export function renderPlan(report: PlanReport, terminal: Terminal): string {
-  const columns = measureColumns(report, terminal.width);
+export function renderPlan(
+  report: PlanReport,
+  terminal: Terminal,
+  view: PlanView = WHOLE_PLAN,
+): string {
+  const notes = createFootnotes();
+  const shown = selectRules(report, view);
+  const isShort = view.all || shown.length <= MANY_RULES;
   const lines = [paint(terminal, 'bold', renderSummary(report))];
-  for (const [chain, rules] of groupByChain(report.rules)) {
-    lines.push('', paint(terminal, 'bold', chain));
-    for (const rule of rules) lines.push(renderRule(rule, columns, terminal));
-  }
+  if (view.tier !== null)
+    lines.push(`only ${view.tier}: ${shown.length} of ${report.rules.length}`);
+  if (!isShort) lines.push('rules of the same tier and reason in one line; --all lists every rule');
+  const below = terminal.width < WIDE;
+  const toLines = (group: RuleGroup) =>
+    isShort ? listRules(group, notes, below) : sumUp(group, notes);
+  lines.push(...renderChains(groupRules(shown), terminal, toLines));
+  lines.push(...renderNotes(notes.lines(), terminal));
   const offers = report.concessions.map(({ name, unlocks }) => [
     `  --concede ${name}`,
     `moves ${unlocks} rule${unlocks === 1 ? '' : 's'}`,

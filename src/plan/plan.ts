@@ -9,18 +9,17 @@ import { describeFacts } from './facts.ts';
 import { type PlacedTier, placeRuleset, type Situation } from './place.ts';
 import {
   type ConcessionOffer,
+  HOST,
   PLAN_FORMAT,
+  type PlannedReason,
   type PlannedRule,
   type PlanReport,
   type TierUsage,
 } from './report.ts';
 
-/** Where rules that no tier decides are decided. */
-export const HOST = 'host';
-
 interface RuleView {
   readonly decides: boolean;
-  readonly reasons: readonly Reason[];
+  readonly reasons: readonly PlannedReason[];
 }
 
 /** Instructions by the rule they come from. */
@@ -49,12 +48,16 @@ function nameOf({ rule, label }: Entry): string {
   return rule === null ? label : `rule ${formatRuleId(rule)} (${label})`;
 }
 
-function uniqueReasons(reasons: readonly Reason[]): Reason[] {
+function uniqueReasons(reasons: readonly PlannedReason[]): PlannedReason[] {
   return [...new Map(reasons.map((reason) => [reason.code + reason.message, reason])).values()];
 }
 
 /** Why one entry does not decide in the tier, in words for the rule it belongs to. */
-function reasonOf(fate: Fate, entries: readonly Entry[], fates: readonly Fate[]): Reason | null {
+function reasonOf(
+  fate: Fate,
+  entries: readonly Entry[],
+  fates: readonly Fate[],
+): PlannedReason | null {
   switch (fate.kind) {
     case 'kept':
       return null;
@@ -70,10 +73,11 @@ function reasonOf(fate: Fate, entries: readonly Entry[], fates: readonly Fate[])
         };
       }
       const why = fates[fate.by];
-      const because = why !== undefined && 'reason' in why ? `: ${why.reason.message}` : '';
+      const because = why !== undefined && 'reason' in why ? why.reason.message : '';
       return {
         code: 'plan/behind-undecided',
-        message: `${nameOf(by)} comes first and cannot be decided here${because}`,
+        message: `${nameOf(by)} comes first and cannot be decided here${because && `: ${because}`}`,
+        ...(by.rule === null ? {} : { by: { rule: by.rule, text: by.label, why: because } }),
       };
     }
   }
@@ -126,15 +130,16 @@ function viewRule(indices: readonly number[], { tier, present }: PreparedTier): 
 }
 
 /** Every rule of the ruleset, in listing order. */
-function rulesOf(ruleset: Ruleset): readonly Rule[] {
+export function rulesOf(ruleset: Ruleset): readonly Rule[] {
   return ruleset.tables.flatMap(({ chains }) => chains.flatMap(({ rules }) => rules));
 }
 
-function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[] {
+/** Every rule of the ruleset with its tier and its reasons, in listing order. */
+export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[] {
   const prepared = tiers.map(prepareTier);
   return rulesOf(ruleset).map((rule) => {
     const key = formatRuleId(rule.id);
-    const reasons: Reason[] = [];
+    const reasons: PlannedReason[] = [];
     for (const own of prepared) {
       const { tier, insns, entries } = own;
       const { leftOut } = tier.flattened;

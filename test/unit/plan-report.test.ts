@@ -1,0 +1,94 @@
+import { expect, it } from 'vitest';
+import { renderPlan } from '../../src/cli/plan-table.ts';
+import { formatMarkdown } from '../../src/plan/markdown.ts';
+import type { PlannedRule, PlanReport } from '../../src/plan/report.ts';
+import { groupRules } from '../../src/plan/report.ts';
+
+const chain = { family: 'inet', table: 'filter', chain: 'input' } as const;
+
+function planned(index: number, host: boolean): PlannedRule {
+  const by = { rule: { ...chain, handle: 1, index: 0 }, text: 'ct state new', why: 'ct state' };
+  return {
+    rule: { ...chain, handle: index + 10, index },
+    text: `tcp flags fin|syn tcp dport ${index} drop`,
+    tier: host ? 'host' : 'xdp-native',
+    reasons: host ? [{ code: 'plan/behind-undecided', message: 'rule 1 is undecided', by }] : [],
+    cost: {},
+  };
+}
+
+function reportOf(rules: readonly PlannedRule[]): PlanReport {
+  return {
+    format: 'nft-offload/plan@1',
+    device: 'eth0',
+    profiles: ['xdp-native'],
+    rules,
+    usage: [],
+    concessions: [{ name: 'log', unlocks: 2 }],
+    facts: {},
+  };
+}
+
+const long = reportOf(Array.from({ length: 5000 }, (_, at) => planned(at, at >= 4000)));
+const short = reportOf([planned(0, false), planned(1, true), planned(2, true)]);
+
+it('groups neighbours only', () => {
+  const [first, , third] = short.rules;
+  if (first === undefined || third === undefined) throw new Error('bug: three rules');
+  expect(groupRules([first, third]).map(({ groups }) => groups.length)).toEqual([2]);
+  expect(groupRules(short.rules)[0]?.groups.map(({ rules }) => rules.length)).toEqual([1, 2]);
+});
+
+it.each([80, 160])('sums up 5,000 rules in %d columns', (width) => {
+  const lines = renderPlan(long, { width, colour: false }).split('\n');
+  expect(lines.length).toBeLessThan(16);
+  expect(lines.every((line) => line.length <= width)).toBe(true);
+  expect(lines.join('\n')).toMatch(/10-4009 +xdp-native +4000 rules, first: tcp flags/);
+});
+
+it('lists every rule when asked', () => {
+  const terminal = { width: 80, colour: false };
+  const text = renderPlan(long, terminal, { tier: null, all: true });
+  expect(text.split('\n').length).toBeGreaterThan(5000);
+  expect(text).toContain('these 1000: behind rule 1, which cannot be decided here [1]');
+});
+
+it('shows one tier', () => {
+  const terminal = { width: 80, colour: false };
+  const text = renderPlan(short, terminal, { tier: 'host', all: false });
+  expect(text).toContain('only host: 2 of 3');
+  expect(text).not.toContain('dport 0');
+});
+
+it('writes Markdown for a ticket', () => {
+  expect(`\n${formatMarkdown(short)}`).toBe(`
+# Offload plan for eth0
+
+| Tier | Rules | Share |
+| --- | --- | --- |
+| xdp-native | 1 | 33.3 % |
+| host | 2 | 66.7 % |
+
+## Rules
+
+### inet filter input
+
+| Rules | Tier | Rule | Why |
+| --- | --- | --- | --- |
+| 10 | xdp-native | \`tcp flags fin\\|syn tcp dport 0 drop\` |  |
+| 11-12 | host | \`tcp flags fin\\|syn tcp dport 1 drop\` and 1 more | behind rule 1, which cannot be decided here \\[1\\] |
+
+\\[1\\] rule 1 is undecided
+
+## Concessions that would move more
+
+| Concession | Rules |
+| --- | --- |
+| log | 2 |
+
+## What to do next
+
+- Decide whether \`--concede log\` is acceptable: it moves 2 rules.
+- For rules behind an undecided one, \`nft-offload explain RULE\` says what moves them.
+- \`nft-offload deploy --dry-run\` shows the steps that put this in place.`);
+});
