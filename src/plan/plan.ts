@@ -48,8 +48,11 @@ function nameOf({ rule, label }: Entry): string {
   return rule === null ? label : `rule ${formatRuleId(rule)} (${label})`;
 }
 
+/** Each reason once; that a later part of a rule is not reached says nothing beside why that is. */
 function uniqueReasons(reasons: readonly PlannedReason[]): PlannedReason[] {
-  return [...new Map(reasons.map((reason) => [reason.code + reason.message, reason])).values()];
+  const telling = reasons.filter(({ code }) => code !== 'plan/not-reached');
+  const shown = telling.length > 0 ? telling : reasons;
+  return [...new Map(shown.map((reason) => [reason.code + reason.message, reason])).values()];
 }
 
 /** Why one entry does not decide in the tier, in words for the rule it belongs to. */
