@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { MOST_U32, quantity, sourced } from './quantity.ts';
+import { checkTcam, tcamShape } from './tcam-schema.ts';
 
 /** The tag every profile file starts with. */
 export const PROFILE_FORMAT = 'nft-offload/profile@1';
@@ -9,36 +11,12 @@ const MOST_INSNS = 1_000_000;
 const MOST_STACK = 512;
 /** MAX_USED_MAPS, include/linux/bpf_verifier.h. */
 const MOST_MAPS = 64;
-/** Map sizes and entry counts are u32, union bpf_attr, include/uapi/linux/bpf.h. */
-const MOST_U32 = 0xffff_ffff;
 /** MAX_PACKET_OFF, kernel/bpf/verifier.c. */
 const MOST_DEPTH = 0xffff;
 /** BPF_MAXINSNS, include/uapi/linux/bpf_common.h. */
 const MOST_CLASSIC_INSNS = 4096;
 /** BPF_MEMWORDS, include/uapi/linux/filter.h. */
 const MOST_SCRATCH_WORDS = 16;
-
-const source = z
-  .string()
-  .regex(
-    /\S{3}/,
-    'a source says where it comes from: kernel file and symbol, document, measurement',
-  )
-  .describe('Where it comes from: kernel file and symbol, document and section, or measurement.');
-
-/** A number in `unit`, between 1 and `most`, with its source. */
-function quantity<U extends string>(unit: U, most: number, why: string) {
-  return z.strictObject({
-    value: z.int().min(1, 'must be at least 1').max(most, `impossible: at most ${most} (${why})`),
-    unit: z.literal(unit, `the unit here is \`${unit}\``),
-    source,
-  });
-}
-
-/** A property that is not a number, with its source. */
-function sourced<T extends z.ZodType>(value: T) {
-  return z.strictObject({ value, source });
-}
 
 /** Groups of match fields; `raw` is `@ll`, `@nh` and `@th`, `meta` what the frame itself tells. */
 export const MATCH_GROUPS = [
@@ -63,6 +41,12 @@ const verdicts = z
   .refine((list) => list.includes('continue'), 'every device must be able to `continue`')
   .refine((list) => new Set(list).size === list.length, 'a verdict is listed twice');
 
+const driver = z
+  .union([z.string().min(1), z.array(z.string().min(1)).min(1), z.null()])
+  .describe(
+    'What `ethtool -i` calls the driver, or several that have the same limits; null when it holds for every driver, or when Linux has none.',
+  );
+
 const common = {
   $schema: z.string().optional(),
   format: z.literal(PROFILE_FORMAT),
@@ -70,6 +54,7 @@ const common = {
     .string()
     .regex(/^[a-z0-9][a-z0-9.-]*$/, 'a name is lower-case letters, digits, `-` and `.`'),
   description: z.string().min(1),
+  driver,
   match,
   verdicts,
 };
@@ -100,7 +85,7 @@ const xdpLimits = z.strictObject({
   insns: quantity('insns', MOST_INSNS, 'BPF_COMPLEXITY_LIMIT_INSNS'),
   verifierInsns: quantity('insns', MOST_INSNS, 'BPF_COMPLEXITY_LIMIT_INSNS'),
   /** What the device's own compiler may produce; absent where BPF runs as it is. */
-  deviceInsns: quantity('device-insns', MOST_U32, '32 bits').optional(),
+  deviceInsns: quantity('device-insns').optional(),
   stack: quantity('bytes', MOST_STACK, 'MAX_BPF_STACK'),
   packetDepth: quantity('bytes', MOST_DEPTH, 'MAX_PACKET_OFF'),
   maps,
@@ -117,22 +102,41 @@ const receive = z.strictObject({
   loopedCopies: sourced(z.boolean()),
 });
 
+/** Instructions and uses of them that a device's compiler may refuse. */
+const REFUSED = [
+  'mod',
+  /** le16, le32, le64. */
+  'little-endian',
+  'store-immediate',
+  'store-to-map',
+  /** At a map value, by an offset that is not a constant. */
+  'variable-map-offset',
+  'variable-stack-offset',
+  /** An operand beyond 32 bits. */
+  'wide-multiply',
+  'divide-by-register',
+  /** All but a plain add. */
+  'atomic-other',
+  /** A word of a map value that is both added to atomically and read. */
+  'read-of-atomic',
+  'loops',
+  'calls',
+] as const;
+
 const instructions = z.strictObject({
   /** `.rodata`, `.data` and `.bss` sections may be used. */
   dataSections: sourced(z.boolean()),
   /** 32-bit jump offsets (`gotol`), and the first kernel that takes them. */
   gotol: sourced(z.strictObject({ allowed: z.boolean(), minKernel: kernelVersion.nullable() })),
   /** Forms the device's compiler refuses. */
-  refused: sourced(
-    z.array(z.enum(['mod', 'little-endian', 'store-immediate', 'store-to-map', 'loops', 'calls'])),
-  ),
+  refused: sourced(z.array(z.enum(REFUSED))),
 });
 
 const xdpProfile = z.strictObject({
   ...common,
   kind: z.enum(['xdp-offload', 'xdp-native', 'xdp-generic']),
-  /** The kernel driver this is for; null when it holds for every driver with this mode. */
-  driver: z.string().min(1).nullable(),
+  /** What `ethtool -i` must say in its firmware version; absent: any will do. */
+  firmware: sourced(z.string().min(1)).optional(),
   /** As `ip link set dev IF MODE ...` spells it. */
   attach: z.strictObject({ mode: z.enum(['xdpoffload', 'xdpdrv', 'xdpgeneric']) }),
   limits: xdpLimits,
@@ -140,46 +144,26 @@ const xdpProfile = z.strictObject({
   receive,
 });
 
+/** A place that takes classic BPF, and how long a program may be there. */
+const cbpfAttach = z.strictObject({
+  mode: z.enum(['socket', 'xt_bpf', 'cls_bpf']),
+  insns: quantity('insns', MOST_CLASSIC_INSNS, 'BPF_MAXINSNS'),
+});
+
 const cbpfProfile = z.strictObject({
   ...common,
   kind: z.literal('cbpf'),
-  driver: z.string().min(1).nullable(),
-  attach: z.strictObject({ mode: z.enum(['socket', 'xt_bpf', 'cls_bpf']) }),
+  attach: z.array(cbpfAttach).min(1),
   limits: z.strictObject({
     insns: quantity('insns', MOST_CLASSIC_INSNS, 'BPF_MAXINSNS'),
     scratch: quantity('words', MOST_SCRATCH_WORDS, 'BPF_MEMWORDS'),
   }),
 });
 
-const keyField = z.strictObject({
-  /** As nft spells it: `ip saddr`, `tcp dport`. */
-  field: z.string().min(1),
-  bits: z.int().min(1, 'must be at least 1').max(128, 'impossible: no field is wider than 128'),
-  /** How it is compared. */
-  match: z.enum(['exact', 'prefix', 'ternary', 'range']),
-});
-
-const keySet = z.strictObject({
-  name: z.string().min(1),
-  key: z.array(keyField).min(1),
-  /** Rows with this key alone; absent when only the total counts. */
-  rows: quantity('rows', MOST_U32, '32 bits').optional(),
-});
-
 const tcamProfile = z.strictObject({
   ...common,
   kind: z.literal('tcam'),
-  driver: z.string().min(1).nullable(),
-  keySets: z.array(keySet).min(1),
-  limits: z.strictObject({
-    rows: quantity('rows', MOST_U32, '32 bits'),
-    keyWidth: quantity('bits', 4096, 'no TCAM slice is wider'),
-    /** Range comparators; absent where ranges have to be expanded into rows. */
-    rangeUnits: quantity('ranges', MOST_U32, '32 bits').optional(),
-    /** Absent where rows cannot count. */
-    counters: quantity('counters', MOST_U32, '32 bits').optional(),
-    priorities: quantity('priorities', MOST_U32, '32 bits').optional(),
-  }),
+  ...tcamShape,
 });
 
 /** The attach mode each kind of XDP profile must name. */
@@ -193,16 +177,13 @@ const MODE_OF_KIND = {
 export const profileSchema = z
   .discriminatedUnion('kind', [xdpProfile, cbpfProfile, tcamProfile])
   .superRefine((profile, context) => {
-    if (profile.kind === 'cbpf') return;
     if (profile.kind === 'tcam') {
-      for (const [index, set] of profile.keySets.entries()) {
-        const width = set.key.reduce((sum, { bits }) => sum + bits, 0);
-        if (width <= profile.limits.keyWidth.value) continue;
-        const message = `impossible: this key is ${width} bits, keyWidth allows ${profile.limits.keyWidth.value}`;
-        context.addIssue({ code: 'custom', path: ['keySets', index, 'key'], message });
-      }
+      checkTcam(profile, (path, message) =>
+        context.addIssue({ code: 'custom', path: [...path], message }),
+      );
       return;
     }
+    if (profile.kind === 'cbpf') return;
     const mode = MODE_OF_KIND[profile.kind];
     if (profile.attach.mode !== mode) {
       const message = `a profile of kind ${profile.kind} attaches by \`${mode}\``;

@@ -102,24 +102,3 @@ it('refuses more instructions than the verifier walks', () => {
   const text = good.replace(/("verifierInsns": \{\s*"value": )1000000/, '$14096');
   expect(refusals(text).map(([code]) => code)).toEqual(['profile/impossible-number']);
 });
-
-it('takes a TCAM profile and refuses a key wider than the device', () => {
-  const source = 'our own measurement';
-  const profile = (width: number) =>
-    JSON.stringify({
-      format: 'nft-offload/profile@1',
-      name: 'small-tcam',
-      kind: 'tcam',
-      description: 'a table',
-      driver: null,
-      match: ['ipv4', 'transport'],
-      verdicts: ['drop', 'permit', 'continue'],
-      keySets: [{ name: 'ipv4', key: [{ field: 'ip saddr', bits: 32, match: 'ternary' }] }],
-      limits: {
-        rows: { value: 512, unit: 'rows', source },
-        keyWidth: { value: width, unit: 'bits', source },
-      },
-    });
-  expect(parseProfile(profile(160), 'tcam.json').ok).toBe(true);
-  expect(refusals(profile(16)).map(([code]) => code)).toEqual(['profile/impossible-number']);
-});

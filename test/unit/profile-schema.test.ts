@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { renderProfileSchema } from '../../src/profile/json-schema.ts';
@@ -16,7 +16,9 @@ it('every shipped profile is good and named like its file', async () => {
   const loaded = await loadShippedProfiles();
   expect(loaded.diagnostics).toEqual([]);
   const names = loaded.ok ? loaded.value.map(({ name }) => name) : [];
-  expect(names).toEqual(['netdevsim', 'xdp-generic', 'xdp-native']);
+  const files = readdirSync(folder).filter((file) => file !== 'schema.json');
+  expect(names.map((name) => `${name}.json`).sort()).toEqual(files.sort());
+  expect(names).toHaveLength(new Set(names).size);
 });
 
 it('a path loads a file, a name a shipped profile', async () => {
@@ -29,10 +31,37 @@ it('a path loads a file, a name a shipped profile', async () => {
 it('an unknown name lists the known ones', async () => {
   const [diagnostic] = (await loadProfile('netdevsin')).diagnostics;
   expect(diagnostic?.code).toBe('profile/unknown-name');
-  expect(diagnostic?.help).toContain('netdevsim, xdp-generic, xdp-native');
+  expect(diagnostic?.help).toContain('netdevsim, openvswitch');
 });
 
 it('a file that is not there is refused, not thrown', async () => {
   const [diagnostic] = (await loadProfile('./not-there.json')).diagnostics;
   expect(diagnostic?.code).toBe('profile/unreadable');
+});
+
+it('a number that nobody has checked is never given as certain', async () => {
+  const loaded = await loadProfile('agilio');
+  const limits = loaded.ok && loaded.value.kind === 'xdp-offload' ? loaded.value.limits : null;
+  expect(limits?.deviceInsns).toMatchObject({ value: 2800, unit: 'device-insns' });
+  for (const told of [limits?.deviceInsns, limits?.stack, limits?.packetDepth]) {
+    expect(told?.source).toContain('unverified');
+  }
+});
+
+it('the devices of the issue are all there', async () => {
+  for (const name of [
+    'agilio',
+    'cbpf',
+    'connectx',
+    'e810',
+    'lan966x',
+    'openvswitch',
+    'sparx5',
+    'spectrum',
+    'tofino',
+    'tomahawk',
+    'trident3',
+  ]) {
+    expect((await loadProfile(name)).diagnostics).toEqual([]);
+  }
 });
