@@ -197,7 +197,6 @@ function closeElements(
   for (const [index, element] of elements.entries()) {
     if (element.isEnd) continue;
     const next = elements[index + 1];
-    if (next !== undefined && next.lo === element.lo && parts.length === 1) return null;
     const top = (): bigint => (next === undefined ? ones(parts[0]?.width ?? 0) : next.lo - 1n);
     columns.lo.push(element.lo);
     columns.hi.push(element.hi ?? (isInterval ? top() : element.lo));

@@ -7,6 +7,11 @@ export interface Bytecode {
   readonly rules: ReadonlyMap<string, readonly string[] | null>;
   /** Element lines by `setKey`, also of anonymous sets (`__set0`). */
   readonly sets: ReadonlyMap<string, readonly string[]>;
+  /**
+   * Keys of sets with an element listed twice. The kernel never holds one twice: it was growing the set's
+   * hash table while it was listed in parts, and for every element listed twice another is left out.
+   */
+  readonly torn: ReadonlySet<string>;
 }
 
 /** How a rule is found in the bytecode; handles are unique in a table. */
@@ -55,16 +60,28 @@ export function parseBytecode(text: string): Bytecode {
       spoil();
     }
   }
-  return { rules, sets };
+  const torn = new Set<string>();
+  for (const [name, lines] of sets) if (new Set(lines).size < lines.length) torn.add(name);
+  return { rules, sets, torn };
 }
 
 const JSON_START = '{"nftables":';
 
-/** Splits the output of `nft -j --debug=netlink list ruleset`: the JSON is the last line. */
-export function splitListing(output: string): { readonly bytecode: string; readonly json: string } {
-  if (output.startsWith(JSON_START)) return { bytecode: '', json: output };
-  const at = output.lastIndexOf(`\n${JSON_START}`);
-  return at < 0
-    ? { bytecode: '', json: output }
-    : { bytecode: output.slice(0, at + 1), json: output.slice(at + 1) };
+/** What `nft -j --debug=netlink list ruleset` printed, and what was printed behind it. */
+export interface Output {
+  readonly bytecode: string;
+  readonly json: string;
+  readonly rest: string;
+}
+
+/** Splits the output: the JSON is one line, and nothing in it or behind it begins a line so. */
+export function splitListing(output: string): Output {
+  const at = output.startsWith(JSON_START) ? 0 : output.lastIndexOf(`\n${JSON_START}`) + 1;
+  const end = output.indexOf('\n', at);
+  if (end < 0) return { bytecode: output.slice(0, at), json: output.slice(at), rest: '' };
+  return {
+    bytecode: output.slice(0, at),
+    json: output.slice(at, end),
+    rest: output.slice(end + 1),
+  };
 }

@@ -18,6 +18,14 @@ interface Equality {
   readonly value: bigint;
 }
 
+interface Range {
+  readonly load: Load;
+  /** The highest value the load can have. */
+  readonly top: bigint;
+  readonly lo: bigint;
+  readonly hi: bigint;
+}
+
 interface Lookup {
   readonly text: string;
   readonly key: readonly Operand[];
@@ -27,6 +35,8 @@ interface Lookup {
 /** Tests up to the next thing that happens. Their order is of no consequence, that of segments is. */
 interface Segment {
   readonly equalities: Equality[];
+  /** Not negated, by their loads; several of one load are met together. */
+  readonly ranges: Map<string, Range>;
   readonly others: string[];
   readonly lookups: Lookup[];
   /** Tests among them that cannot be evaluated. */
@@ -147,20 +157,28 @@ export const AMBIGUOUS = {
 } as const;
 
 function newSegment(): Segment {
-  return { equalities: [], others: [], lookups: [], unknown: false, end: '', effect: null };
+  return {
+    equalities: [],
+    ranges: new Map(),
+    others: [],
+    lookups: [],
+    unknown: false,
+    end: '',
+    effect: null,
+  };
 }
 
-function addTest(segment: Segment, test: Test): void {
-  if (test.kind === 'unknown') {
-    segment.unknown = true;
-    return;
-  }
-  if (test.kind === 'lookup') {
-    if (isReadable(test.set)) segment.lookups.push(lookupOf(test.key, test.set, test.negated));
-    else segment.unknown = true;
-    return;
-  }
-  if (isPresence(test)) return;
+/** The bits that all values from `lo` to `hi` share where these are all values with them, else null. */
+function prefixOf(lo: bigint, hi: bigint): bigint | null {
+  const free = lo ^ hi;
+  return (free & (free + 1n)) === 0n && (lo & free) === 0n ? free : null;
+}
+
+function isUnchanged({ mask, xor, shift, width }: Load): boolean {
+  return mask === ones(width) && xor === 0n && shift === 0;
+}
+
+function addCompare(segment: Segment, test: Extract<Test, { kind: 'compare' }>): void {
   const load = toLoad(test.operand);
   const pad = BigInt(padOf(test.operand));
   const lo = test.lo << pad;
@@ -170,13 +188,56 @@ function addTest(segment: Segment, test: Test): void {
       segment.others.push(`${load.base} ${test.negated ? 'not ' : ''}long ${lo.toString(16)}`);
     } else if (test.negated) segment.others.push(describe(load, 'neq', lo));
     else segment.equalities.push({ load, value: lo });
-  } else if (test.negated) {
-    segment.others.push(describe(load, 'range-neq', lo, hi));
-  } else {
-    const top = ones(test.operand.field.width);
-    if (test.lo === 0n && test.hi === top) segment.others.push(describe(load, 'present'));
-    if (test.lo > 0n) segment.others.push(describe(load, 'gte', lo));
-    if (test.hi < top) segment.others.push(describe(load, 'lte', hi));
+    return;
+  }
+  if (test.negated) {
+    const free = isUnchanged(load) ? prefixOf(lo, hi) : null;
+    if (free === null || free === load.mask) segment.others.push(describe(load, 'outside', lo, hi));
+    else segment.others.push(describe({ ...load, mask: load.mask ^ free }, 'neq', lo));
+    return;
+  }
+  const key = describe(load, '');
+  const known = segment.ranges.get(key);
+  segment.ranges.set(key, {
+    load,
+    top: ones(test.operand.field.width) << pad,
+    lo: known !== undefined && known.lo > lo ? known.lo : lo,
+    hi: known !== undefined && known.hi < hi ? known.hi : hi,
+  });
+}
+
+/** Ranges are the same as equalities of leading bits where they can be. */
+function closeRanges(segment: Segment): void {
+  for (const { load, top, lo, hi } of segment.ranges.values()) {
+    const free = isUnchanged(load) ? prefixOf(lo, hi) : null;
+    if (lo === 0n && hi === top) segment.others.push(describe(load, 'present'));
+    else if (free === null) segment.others.push(describe(load, 'within', lo, hi));
+    else segment.equalities.push({ load: { ...load, mask: load.mask ^ free }, value: lo });
+  }
+}
+
+/** A set that holds one thing is the same as a comparison, which nft lists instead. */
+function soleCompare(test: Extract<Test, { kind: 'lookup' }>): Test | null {
+  const [operand, more] = test.key;
+  const { name, unknown, elements } = test.set;
+  const [lo] = elements.lo;
+  const [hi] = elements.hi;
+  if (operand === undefined || more !== undefined || elements.lo.length !== 1) return null;
+  if (name !== null || unknown !== null || lo === undefined || hi === undefined) return null;
+  if (isDevice(operand.field)) return null;
+  return { kind: 'compare', operand, lo, hi, negated: test.negated, implicit: false };
+}
+
+function addTest(segment: Segment, test: Test): void {
+  if (test.kind === 'unknown') {
+    segment.unknown = true;
+  } else if (test.kind === 'lookup') {
+    const sole = soleCompare(test);
+    if (sole !== null) addTest(segment, sole);
+    else if (!isReadable(test.set)) segment.unknown = true;
+    else segment.lookups.push(lookupOf(test.key, test.set, test.negated));
+  } else if (!isPresence(test)) {
+    addCompare(segment, test);
   }
 }
 
@@ -212,6 +273,7 @@ function toSegments(family: Family, steps: readonly Step[]): readonly Segment[] 
   const done: Segment[] = [];
   let open = newSegment();
   const finish = (end: string, effect: Segment['effect'] = null): void => {
+    closeRanges(open);
     done.push({ ...open, others: withoutIdle(open.others), end, effect });
     open = newSegment();
   };

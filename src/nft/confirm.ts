@@ -44,6 +44,11 @@ export interface Confirmed {
 const READING = /^set\/(type|element|overlap|catchall|bytecode)$/;
 const TRACKING = /^(ct|nat|masq|redir|tproxy|synproxy|flow_offload|connlimit) |^(masq|redir)$/;
 
+const TORN = {
+  code: 'set/torn',
+  message: 'the kernel was changing its table while it listed the elements, so some are missing',
+} as const;
+
 function hasIntervals({ lo, hi }: SetElements): boolean {
   return lo !== hi && lo.some((low, index) => low !== hi[index]);
 }
@@ -140,7 +145,8 @@ function openTableSets(bytecode: Bytecode, table: Table): TableSets {
     const kept = known !== null && !READING.test(known.code) ? known : null;
     const message = `rules change the elements of @${name} by themselves`;
     const changed = dynamic.has(name) ? { code: 'set/dynamic', message } : null;
-    const unknown = kept ?? changed ?? (read.isAmbiguous ? AMBIGUOUS : null);
+    const torn = bytecode.torn.has(setKey(table.family, table.name, name)) ? TORN : null;
+    const unknown = kept ?? changed ?? torn ?? (read.isAmbiguous ? AMBIGUOUS : null);
     return { name: isNamed ? name : null, elements: read.elements, unknown };
   };
 

@@ -1,8 +1,8 @@
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type Diagnostic, type Result, succeed } from '../support/diagnostics.ts';
-import { parseBytecode, splitListing } from './bytecode.ts';
+import { type Bytecode, parseBytecode, splitListing } from './bytecode.ts';
 import { confirmRuleset, type Finding } from './confirm.ts';
-import { addDevices } from './read-process.ts';
+import { addDevices, type Finished } from './read-process.ts';
 import { readJsonText } from './ruleset-json.ts';
 
 function warnOf(findings: readonly Finding[]): readonly Diagnostic[] {
@@ -15,14 +15,50 @@ function warnOf(findings: readonly Finding[]): readonly Diagnostic[] {
   return [{ code: 'read/listing', severity: 'warning', message, help: null, place }];
 }
 
+/** What `nft -j --debug=netlink list ruleset` printed: JSON and the bytecode in front of it. */
+export interface Listing {
+  readonly bytecode: Bytecode;
+  readonly json: string;
+  /** What was printed behind it. */
+  readonly rest: string;
+}
+
+/** Takes the output of `nft -j --debug=netlink list ruleset` apart. */
+export function openListing(output: string): Listing {
+  const { bytecode, ...others } = splitListing(output);
+  return { bytecode: parseBytecode(bytecode), ...others };
+}
+
+// Seconds; growing a table of 100,000 elements was over after less than half a second (measured).
+const WAITS = [0.2, 1];
+
 /**
- * Reads what `nft -j --debug=netlink list ruleset` printed: JSON, checked rule by rule against the
- * bytecode in front of it. `chains` is the text of `nft list chains`.
+ * Lists again, after a while, as long as the kernel is changing the tables of sets just loaded: it then
+ * leaves elements out. `list` gets the seconds to wait before it lists.
  */
-export function readListing(output: string, chains: string, file: string): Result<Ruleset> {
-  const { bytecode, json } = splitListing(output);
-  const result = readJsonText(json, file, { isComplete: true });
+export async function listWhole(list: (wait: number) => Promise<Finished>): Promise<{
+  readonly run: Finished;
+  readonly listing: Listing;
+}> {
+  let run = await list(0);
+  let listing = openListing(run.stdout);
+  for (const wait of WAITS) {
+    if (run.status !== 0 || listing.bytecode.torn.size === 0) break;
+    run = await list(wait);
+    listing = openListing(run.stdout);
+  }
+  return { run, listing };
+}
+
+/** Reads a listing: its rules are checked one by one. `chains` is the text of `nft list chains`. */
+export function readOpened(listing: Listing, chains: string, file: string): Result<Ruleset> {
+  const result = readJsonText(listing.json, file, { isComplete: true });
   if (!result.ok) return result;
-  const { ruleset, findings } = confirmRuleset(result.value, parseBytecode(bytecode));
+  const { ruleset, findings } = confirmRuleset(result.value, listing.bytecode);
   return succeed(addDevices(ruleset, chains), [...result.diagnostics, ...warnOf(findings)]);
+}
+
+/** Reads the output of `nft -j --debug=netlink list ruleset` as it is. */
+export function readListing(output: string, chains: string, file: string): Result<Ruleset> {
+  return readOpened(openListing(output), chains, file);
 }

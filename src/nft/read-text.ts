@@ -1,7 +1,7 @@
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt, fail, type Result } from '../support/diagnostics.ts';
 import { missingDevices, scanDevices } from './devices.ts';
-import { readListing } from './read-listing.ts';
+import { listWhole, readOpened } from './read-listing.ts';
 import { diedBySignal, type Finished, nftCrashed, nftMissing, runProgram } from './read-process.ts';
 import { splitText } from './split-text.ts';
 
@@ -19,7 +19,6 @@ export type TextReader = (source: NftText) => Promise<Result<Ruleset>>;
 const NO_NFT = 91;
 const NOT_LOADED = 92;
 const NOT_LISTED = 93;
-const CHAINS_MARK = '\n%chains%\n';
 
 /**
  * Runs in the private namespace: devices that the text names, the load, both listings. The kinds of
@@ -27,7 +26,7 @@ const CHAINS_MARK = '\n%chains%\n';
  */
 const SCRIPT = `
 command -v nft >/dev/null || exit ${NO_NFT}
-directory=$1; lengths=$2; shift 2
+directory=$1; wait=$2; lengths=$3; shift 3
 for name in "$@"; do
   for kind in dummy ifb bridge; do
     ip link add "$name" type $kind 2>/dev/null && break
@@ -36,8 +35,8 @@ done
 for length in $lengths; do
   head -c "$length" | nft -I "$directory" -f - || exit ${NOT_LOADED}
 done
+sleep "$wait"
 nft -j --debug=netlink list ruleset || exit ${NOT_LISTED}
-printf '${CHAINS_MARK.replaceAll('\n', '\\n').replaceAll('%', '%%')}'
 nft list chains
 `;
 
@@ -52,9 +51,10 @@ async function load(
   source: NftText,
   pieces: readonly string[],
   devices: readonly string[],
+  wait: number,
 ): Promise<Finished> {
   const lengths = pieces.map((piece) => Buffer.byteLength(piece)).join(' ');
-  const args = ['--', 'sh', '-c', SCRIPT, 'sh', source.directory, lengths, ...devices];
+  const args = ['--', 'sh', '-c', SCRIPT, 'sh', source.directory, `${wait}`, lengths, ...devices];
   const options = { input: pieces.join(''), cwd: source.directory };
   // Root does without a user namespace: only there nft may enlarge its socket buffers.
   if (process.geteuid?.() === 0) {
@@ -144,17 +144,18 @@ async function loadWhole(
   source: NftText,
   text: string,
   devices: readonly string[],
+  wait: number,
 ): Promise<Finished> {
-  const run = await load(source, [text], devices);
+  const run = await load(source, [text], devices, wait);
   if (!/Message too long/.test(run.stderr)) return run;
   const pieces = splitText(text);
-  return pieces === null ? run : load(source, pieces, devices);
+  return pieces === null ? run : load(source, pieces, devices, wait);
 }
 
-async function loadWithDevices(source: NftText, text: string): Promise<Finished> {
+async function loadWithDevices(source: NftText, text: string, wait: number): Promise<Finished> {
   const devices = new Set(scanDevices(text));
   for (let attempt = 1; ; attempt += 1) {
-    const run = await loadWhole(source, text, [...devices]);
+    const run = await loadWhole(source, text, [...devices], wait);
     if (run.status !== NOT_LOADED || attempt === MOST_ATTEMPTS) return run;
     const before = devices.size;
     for (const name of missingDevices(run.stderr, text)) devices.add(name);
@@ -166,12 +167,12 @@ async function loadWithDevices(source: NftText, text: string): Promise<Finished>
 export const readTextWithNft: TextReader = async (source) => {
   const prepared = prepareTables(source.text);
   const text = moveProtocols(prepared);
-  let run = await loadWithDevices(source, text);
-  // Columns of messages must be those of the file.
-  if (run.status === NOT_LOADED && text !== prepared) {
-    run = await loadWithDevices(source, prepared);
-  }
+  const { run, listing } = await listWhole(async (wait) => {
+    const first = await loadWithDevices(source, text, wait);
+    // Columns of messages must be those of the file.
+    if (first.status !== NOT_LOADED || text === prepared) return first;
+    return loadWithDevices(source, prepared, wait);
+  });
   if (run.status !== 0) return fail(...failure(source, run));
-  const [listing = '', chains = ''] = run.stdout.split(CHAINS_MARK);
-  return readListing(listing, chains, source.file);
+  return readOpened(listing, listing.rest, source.file);
 };
