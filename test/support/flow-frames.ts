@@ -28,6 +28,11 @@ const FLAGS = [0x02, 0x12, 0x10, 0x18, 0x11, 0x04] as const;
 /** A frame with this source MAC is sent by the lab's receiver itself. */
 const FROM_INSIDE = new Uint8Array(6).fill(0xff);
 
+/** Whether `pickFlowFrame` made it to be sent by the receiver. */
+export function isSentInside(frame: Uint8Array): boolean {
+  return FROM_INSIDE.every((byte, at) => frame[6 + at] === byte);
+}
+
 /** A message of a flow: from its first end with these ports, or back with the same exchanged. */
 function pickLayer4(random: Random, six: boolean, sport: number, dport: number): Layer4 {
   const roll = random.below(20);

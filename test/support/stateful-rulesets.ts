@@ -29,6 +29,7 @@ function acceptRule(random: Random, side: 's' | 'd'): string {
     `meta l4proto != { tcp, udp, ah } accept`,
     `ct state != { established, related } tcp dport ${port} accept`,
     `limit rate 1/hour accept`,
+    `${random.pick(['ip ttl 64', 'meta length < 60', 'limit rate over 1/second'])} drop`,
     `tcp dport ${port} drop`,
     `tcp dport ${port} reject with tcp reset`,
     `ip ${side}addr ${host} drop`,
@@ -51,6 +52,7 @@ function deviceRule(random: Random, side: 'iifname' | 'oifname'): string {
     `${side} vmap { "lo" : accept, "eth0" : jump some }`,
     `${side} vmap { "lo" : accept, "eth0" : goto others, "eth1" : drop }`,
     `${side} "eth*" jump others`,
+    `${side} "${random.pick(['eth0', 'eth1'])}" ${random.pick(['drop', 'return', 'jump some'])}`,
   ]);
 }
 
