@@ -130,7 +130,8 @@ export function makeStatefulRuleset(seed: number, options: StatefulOptions = {})
   const forward = options.forward ? statefulChain(random, 'forward', 0.9) : '';
   const late =
     options.output && random.chance(0.2) ? statefulChain(random, 'postrouting', 0.3) : '';
-  return `table inet firewall {
-${calledChains(random)}${raw}${early}${statefulChain(random, 'input', 0.8)}${output}${forward}${late}}
-`;
+  const chains = [calledChains(random), raw, early, statefulChain(random, 'input', 0.8), output];
+  const text = `table inet firewall {\n${[...chains, forward, late].join('')}}\n`;
+  // The kernel has no `reject` in postrouting.
+  return late === '' ? text : text.replaceAll(/reject with tcp reset/g, 'drop');
 }
