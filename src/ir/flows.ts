@@ -249,3 +249,11 @@ export function flowClasses(
     ...(concessions.synIsNew ? [NEW_CONNECTIONS] : []),
   ];
 }
+
+/** Whether it matters for a ruleset from which ports this machine opens flows. */
+export function repliesMatter(ruleset: Ruleset, states: FamilyStates, facts: Facts): boolean {
+  const fresh = { ...facts, conntrackFresh: true };
+  return flowClasses(ruleset, states, fresh, { synIsNew: false, replyPorts: [] }).some(({ ways }) =>
+    ways.some(({ without }) => without > 0),
+  );
+}

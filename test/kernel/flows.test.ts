@@ -122,7 +122,7 @@ it.skipIf(obstacle !== null)(
   },
 );
 
-const SEEDS = 30;
+const SEEDS = 15;
 
 it.skipIf(obstacle !== null).each(['host', 'router'] as const)(
   `knows without a concession which flows a %s's own rules never let begin (${obstacle ?? 'in the kernel'})`,
