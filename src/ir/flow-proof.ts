@@ -16,6 +16,8 @@ import {
 } from './suppose.ts';
 import { type Builder, bind, type Label, push, to } from './walk-builder.ts';
 
+const CONFIRM = 0x7fffffff; // NF_IP_PRI_CONNTRACK_CONFIRM, uapi/linux/netfilter_ipv4.h
+
 /** Where supposed packets are in a base chain, and where they go from there. */
 interface Frame {
   readonly table: Table;
@@ -187,6 +189,8 @@ function pushSupposition(
   for (const hook of WAYS[supposition.way]) {
     for (const chain of filterChains(ruleset, hook, supposition.version)) {
       const { priority } = chain.base;
+      // One that was registered before connection tracking runs behind the hook that confirms.
+      if (priority === CONFIRM) continue;
       pushChain(
         builder,
         chain,

@@ -218,10 +218,16 @@ function elsewhere(
   return [...notOwn, ...specialAddresses(facts, version, field).map(not)];
 }
 
-function classesByProof(facts: Facts, ports: readonly PortRange[] | null): readonly FlowClass[] {
+function classesByProof(
+  states: FamilyStates,
+  facts: Facts,
+  ports: readonly PortRange[] | null,
+): readonly FlowClass[] {
   const { localAddresses, role } = facts;
   if (localAddresses === null) return [];
   return VERSIONS.flatMap((of) => {
+    // Without connection tracking there are no rules on it either.
+    if (!states[of.version === 4 ? 'ip' : 'ip6'].tracks) return [];
     const own = localAddresses
       .filter(({ version }) => version === of.version)
       .map(({ value }) => value);
@@ -245,7 +251,7 @@ export function flowClasses(
   const tracks = states.ip.tracks || states.ip6.tracks;
   if (!tracks || states.ip.nat || states.ip6.nat || !canTrace(ruleset)) return [];
   return [
-    ...(facts.conntrackFresh ? classesByProof(facts, concessions.replyPorts) : []),
+    ...(facts.conntrackFresh ? classesByProof(states, facts, concessions.replyPorts) : []),
     ...(concessions.synIsNew ? [NEW_CONNECTIONS] : []),
   ];
 }
