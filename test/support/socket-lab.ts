@@ -64,12 +64,7 @@ interface Addresses {
 
 function addressesIn(scene: Scene): Readonly<Record<4 | 6, Addresses>> {
   const inside = scene.startsWith('behind');
-  const both = (
-    near: string,
-    behind: string,
-    far: string,
-    beyond: string,
-  ): Addresses => ({
+  const both = (near: string, behind: string, far: string, beyond: string): Addresses => ({
     near: inside ? behind : near,
     reach: scene === 'behind' ? behind : near,
     far,
@@ -81,37 +76,19 @@ function addressesIn(scene: Scene): Readonly<Record<4 | 6, Addresses>> {
   };
 }
 
-/** A veth pair between two namespaces; one packet on the wire is one packet for every hook. */
-function link(a: string, aName: string, b: string, bName: string): string {
-  const quiet = (netns: string, name: string): string =>
-    `nsenter --net=/run/netns/${netns} ethtool -K ${name} gro off gso off tso off tx off rxvlan off rx-vlan-stag-hw-parse off txvlan off`;
-  return `ip -n ${a} link add ${aName} type veth peer name ${bName} netns ${b}
-${quiet(a, aName)} >/dev/null
-${quiet(b, bName)} >/dev/null
-ip -n ${a} link set ${aName} up
-ip -n ${b} link set ${bName} up`;
-}
-
-function addressing(netns: string, device: string, net: string): string {
-  const [v4, v6] = net.split(' ');
-  return `ip -n ${netns} address add ${v4}/24 dev ${device}
-ip -n ${netns} address add ${v6}/64 dev ${device} nodad`;
-}
-
-function sysctl(netns: string, ...settings: readonly string[]): string {
-  return `nsenter --net=/run/netns/${netns} sysctl -qw ${settings.join(' ')}`;
-}
-
 const QUIET = ['all', 'default'].flatMap((scope) => [
-  `net.ipv4.conf.${scope}.rp_filter=0`,
-  `net.ipv4.conf.${scope}.send_redirects=0`,
-  `net.ipv6.conf.${scope}.accept_dad=0`,
-  `net.ipv6.conf.${scope}.accept_ra=0`,
-  `net.ipv6.conf.${scope}.router_solicitations=0`,
+  `ipv4/conf/${scope}/rp_filter 0`,
+  `ipv4/conf/${scope}/send_redirects 0`,
+  `ipv6/conf/${scope}/accept_dad 0`,
+  `ipv6/conf/${scope}/accept_ra 0`,
+  `ipv6/conf/${scope}/router_solicitations 0`,
 ]);
 // The kernel's own answers (port unreachable, resets) are not to be counted out.
-const ANSWERS = ['net.ipv4.icmp_ratelimit=0', 'net.ipv6.icmp.ratelimit=0'];
-const FORWARDING = ['net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1'];
+const ANSWERS = ['ipv4/icmp_ratelimit 0', 'ipv6/icmp/ratelimit 0'];
+const FORWARDING = ['ipv4/ip_forward 1', 'ipv6/conf/all/forwarding 1'];
+
+/** One packet on the wire is one packet for every hook, and no tag is taken out of it. */
+const OFFLOADS = 'gro off gso off tso off tx off rxvlan off rx-vlan-stag-hw-parse off txvlan off';
 
 /** Loses packet `which` of every `of`, counted for each IP version. */
 function lose(match: string, of: number, which: number): string {
@@ -142,40 +119,77 @@ interface Names {
   readonly beyond: string;
 }
 
+/** Shell lines for one namespace; `commands` are for `ip -batch`. */
+function setUp(
+  netns: string,
+  sysctls: readonly string[],
+  commands: readonly string[],
+  plain: readonly string[],
+): string {
+  const settings = [...QUIET, ...ANSWERS, ...sysctls].map((setting) => {
+    const [path, value] = setting.split(' ');
+    return `echo ${value} > /proc/sys/net/${path}`;
+  });
+  return `nsenter --net=/run/netns/${netns} sh -eu <<'END'
+${settings.join('\n')}
+ip -batch - <<'IP'
+link set lo up
+${commands.join('\n')}
+IP
+${plain.map((device) => `ethtool -K ${device} ${OFFLOADS} >/dev/null`).join('\n')}
+END
+`;
+}
+
+/** Brings a device up with both addresses. */
+function up(device: string, v4: string, v6: string): readonly string[] {
+  return [
+    `link set ${device} up`,
+    `address add ${v4}/24 dev ${device}`,
+    `address add ${v6}/64 dev ${device} nodad`,
+  ];
+}
+
+function routeBy(v4: string, v6: string): readonly string[] {
+  return [`route add default via ${v4}`, `route add default via ${v6}`];
+}
+
 function layout(scene: Scene, { machine, near, far, beyond }: Names): string {
   const inside = scene.startsWith('behind');
-  const routes = (netns: string, v4: string, v6: string): string =>
-    `ip -n ${netns} route add default via ${v4}\nip -n ${netns} route add default via ${v6}`;
-  const all = inside ? [machine, near, far, beyond] : [machine, far, beyond];
+  const pair = (device: string, peer: string, netns: string): string =>
+    `link add ${device} type veth peer name ${peer} netns ${netns}`;
+  const machineSide = [
+    pair('eth0', 'eth0', far),
+    ...up('eth0', '10.0.0.1', '2001:db8::1'),
+    ...routeBy('10.0.0.2', '2001:db8::2'),
+    ...(inside ? [pair('eth1', 'eth0', near), ...up('eth1', '10.0.5.1', '2001:db8:5::1')] : []),
+  ];
+  const farSide = [
+    pair('eth1', 'eth0', beyond),
+    ...up('eth0', '10.0.0.2', '2001:db8::2'),
+    ...up('eth1', '10.0.9.1', '2001:db8:9::1'),
+    'route replace 10.0.9.0/24 dev eth1 src 10.0.9.1 mtu lock 1400',
+    'route replace 2001:db8:9::/64 dev eth1 metric 256 mtu 1400',
+    ...(scene === 'behind'
+      ? ['route add 10.0.5.0/24 via 10.0.0.1', 'route add 2001:db8:5::/64 via 2001:db8::1']
+      : []),
+  ];
+  const beyondSide = [
+    ...up('eth0', '10.0.9.2', '2001:db8:9::2'),
+    'address add 10.0.9.3/24 dev eth0',
+    'address add 2001:db8:9::3/64 dev eth0 nodad',
+    ...routeBy('10.0.9.1', '2001:db8:9::1'),
+  ];
+  const nearSide = [
+    ...up('eth0', '10.0.5.2', '2001:db8:5::2'),
+    ...routeBy('10.0.5.1', '2001:db8:5::1'),
+  ];
+  const forwarding = scene === 'host' ? [] : FORWARDING;
   return `set -eu
-${all.map((netns) => sysctl(netns, ...QUIET, ...ANSWERS)).join('\n')}
-${[...(scene === 'host' ? [] : [machine]), far].map((netns) => sysctl(netns, ...FORWARDING)).join('\n')}
-${all.map((netns) => `ip -n ${netns} link set lo up`).join('\n')}
-${link(machine, 'eth0', far, 'eth0')}
-${link(far, 'eth1', beyond, 'eth0')}
-${addressing(machine, 'eth0', '10.0.0.1 2001:db8::1')}
-${addressing(far, 'eth0', '10.0.0.2 2001:db8::2')}
-${addressing(far, 'eth1', '10.0.9.1 2001:db8:9::1')}
-${addressing(beyond, 'eth0', '10.0.9.2 2001:db8:9::2')}
-${addressing(beyond, 'eth0', '10.0.9.3 2001:db8:9::3')}
-ip -n ${far} route replace 10.0.9.0/24 dev eth1 src 10.0.9.1 mtu lock 1400
-ip -n ${far} route replace 2001:db8:9::/64 dev eth1 metric 256 mtu 1400
-${routes(machine, '10.0.0.2', '2001:db8::2')}
-${routes(beyond, '10.0.9.1', '2001:db8:9::1')}
-${
-  inside
-    ? `${link(near, 'eth0', machine, 'eth1')}
-${addressing(near, 'eth0', '10.0.5.2 2001:db8:5::2')}
-${addressing(machine, 'eth1', '10.0.5.1 2001:db8:5::1')}
-${routes(near, '10.0.5.1', '2001:db8:5::1')}`
-    : ''
-}
-${
-  scene === 'behind'
-    ? `ip -n ${far} route add 10.0.5.0/24 via 10.0.0.1
-ip -n ${far} route add 2001:db8:5::/64 via 2001:db8::1`
-    : ''
-}
+${setUp(machine, forwarding, machineSide, inside ? ['eth0', 'eth1'] : ['eth0'])}
+${setUp(far, FORWARDING, farSide, ['eth0'])}
+${setUp(beyond, [], beyondSide, [])}
+${inside ? setUp(near, [], nearSide, ['eth0']) : ''}
 nsenter --net=/run/netns/${far} nft -f - <<'EOF'
 ${LOSSES}
 EOF
