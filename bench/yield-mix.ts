@@ -27,6 +27,8 @@ export interface Sample {
   readonly kind: string;
   readonly frame: Uint8Array;
   readonly state: FlowState;
+  /** The frame that began the flow, where one from outside did: only if it is let in there is a flow. */
+  readonly opener?: Uint8Array;
 }
 
 interface Maker {
@@ -252,15 +254,25 @@ function noise(maker: Maker): Omit<Sample, 'kind'> {
   return { frame: ethernet({ daddr: mac }, content), state: 'new' };
 }
 
-/** Packets of flows that the rules let begin: the ruleset is to keep them, and the tier too. */
+/** Packets of flows that exist: the ruleset is to keep them, and so is the tier. */
 function wanted(maker: Maker): Omit<Sample, 'kind'> {
   const { random } = maker;
-  const size = random.below(1400);
+  const payload = random.bytes(random.below(1400));
   const fields = { flags: 0x18, sequence: random.next(), acknowledgment: random.next() };
+  if (random.chance(0.4)) {
+    const ports = { sport: ephemeral(random), dport: servicePort(maker) };
+    const source = maker.is6 ? publicAddress6(random) : publicAddress(random);
+    // The same way for both.
+    const there: Maker = { ...maker, machine: { ...maker.machine, behind: null } };
+    return {
+      frame: framed(packet(there, tcp({ ...fields, ...ports }, payload), source)),
+      opener: framed(packet(there, tcp({ ...ports, flags: SYN }), source)),
+      state: 'established',
+    };
+  }
   const content = random.pick([
-    tcp({ ...fields, sport: 443, dport: ephemeral(random) }, random.bytes(size)),
-    tcp({ ...fields, sport: ephemeral(random), dport: servicePort(maker) }, random.bytes(size)),
-    udp({ sport: random.pick([53, 123, 443]), dport: ephemeral(random) }, random.bytes(size)),
+    tcp({ ...fields, sport: 443, dport: ephemeral(random) }, payload),
+    udp({ sport: random.pick([53, 123, 443]), dport: ephemeral(random) }, payload),
   ]);
   return { frame: framed(packet(maker, content)), state: 'established' };
 }

@@ -50,7 +50,7 @@ function need<T>(result: Result<T>): T {
 interface Judged {
   readonly kind: string;
   readonly packet: Packet;
-  readonly verdict: Outcome['verdict'];
+  readonly outcome: Outcome;
 }
 
 function judge(
@@ -68,9 +68,11 @@ function judge(
     known.set(state, made);
     return made;
   };
-  return makeTraffic(machine, frames, seed).map(({ kind, frame, state }) => {
-    const packet = parsePacket(frame);
-    return { kind, packet, verdict: evaluatorFor(state)(packet).verdict };
+  const decide = (frame: Uint8Array, state: FlowState): Outcome =>
+    evaluatorFor(state)(parsePacket(frame));
+  return makeTraffic(machine, frames, seed).flatMap(({ kind, frame, state, opener }) => {
+    if (opener !== undefined && decide(opener, 'new').verdict !== 'accept') return [];
+    return [{ kind, packet: parsePacket(frame), outcome: decide(frame, state) }];
   });
 }
 
@@ -103,7 +105,8 @@ function measure(judged: readonly Judged[], tier: PlacedTier, mac: bigint | null
   const drops = prepare(tier.artifact.classifier, { mode: 'tier', mac });
   const full = prepare(tier.flattened.classifier, { mode: 'tier', mac });
   const result: Yield = { dropped: new Map(), reasons: new Map(), wrong: new Map() };
-  for (const { kind, packet, verdict } of judged) {
+  for (const { kind, packet, outcome } of judged) {
+    const { verdict } = outcome;
     const isDropped = drops(packet).verdict === 'drop';
     if (isDropped && verdict === 'accept') count(result.wrong, kind);
     if (verdict !== 'drop') continue;
@@ -156,14 +159,14 @@ function head(...cells: readonly string[]): string {
 }
 
 function droppedBy({ judged }: Line): number {
-  return judged.filter(({ verdict }) => verdict === 'drop').length;
+  return judged.filter(({ outcome }) => outcome.verdict === 'drop').length;
 }
 
 function rulesetTable(lines: readonly Line[]): string {
   const columns = GRANTS.map(([column]) => column);
   const rows = lines.map((line) => {
     const dropped = droppedBy(line);
-    const open = line.judged.filter(({ verdict }) => verdict === 'unknown').length;
+    const open = line.judged.filter(({ outcome }) => outcome.verdict === 'unknown').length;
     const cells = columns.map((column) => percent(sum(line.yields.get(column)?.dropped), dropped));
     const { role, device } = line.machine.facts;
     const shares = [percent(dropped, line.frames), percent(open, line.frames)];
@@ -184,7 +187,7 @@ function classTable(lines: readonly Line[]): string {
   const rows = MIX.map(({ name, share, why }) => {
     const dropped = lines
       .flatMap(({ judged }) => judged)
-      .filter(({ kind, verdict }) => kind === name && verdict === 'drop').length;
+      .filter(({ kind, outcome }) => kind === name && outcome.verdict === 'drop').length;
     const part = (column: string): string => {
       const counts = lines.map(({ yields }) => yields.get(column)?.dropped.get(name) ?? 0);
       return percent(
@@ -216,6 +219,20 @@ function reasonTable(lines: readonly Line[], column: string): string {
   return [head('% of drops', 'rulesets', 'handed on because of'), ...rows].join('\n');
 }
 
+/** Why the reference cannot tell what becomes of a frame. */
+function openTable(lines: readonly Line[]): string {
+  const reasons: Tally = new Map();
+  for (const { outcome } of lines.flatMap(({ judged }) => judged)) {
+    if (outcome.reason !== null) {
+      count(reasons, `\`${outcome.reason.code}\`: ${outcome.reason.message}`);
+    }
+  }
+  const all = lines.reduce((total, { frames }) => total + frames, 0);
+  const sorted = [...reasons].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+  const rows = sorted.map(([reason, part]) => row(percent(part, all), reason));
+  return [head('% of frames', 'open because of'), ...rows].join('\n');
+}
+
 const BEGIN = '## Offload yield';
 
 function report(lines: readonly Line[], refused: readonly string[]): string {
@@ -227,6 +244,10 @@ Facts: all of a plausible machine, conntrack=fresh among them; reply-ports=${REP
 
 ${rulesetTable(lines)}
 ${refused.length === 0 ? '' : `\nNot read: ${refused.join('; ')}.\n`}
+What is open, and why:
+
+${openTable(lines)}
+
 The mix, and the yield of each class over all rulesets:
 
 ${classTable(lines)}
