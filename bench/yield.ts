@@ -33,12 +33,14 @@ const { values, positionals } = parseArgs({
 
 const REPLY_PORTS = [{ from: 32_768, to: 60_999 }];
 const NAMES = Object.keys(CONCESSIONS) as Concession[]; // the keys of a const object
-/** What is granted, by column. */
+/** What is granted, by name: none, each alone, all but one, all. */
 const GRANTS: readonly (readonly [string, readonly Concession[]])[] = [
   ['none', []],
   ...NAMES.map((name) => [name, [name]] as const),
+  ...NAMES.map((name) => [`all but ${name}`, NAMES.filter((other) => other !== name)] as const),
   ['all', NAMES],
 ];
+const COLUMNS = ['none', 'syn-is-new', 'reply-ports', 'all'] as const;
 const MOST_REASONS = 12;
 
 function need<T>(result: Result<T>): T {
@@ -88,30 +90,42 @@ interface Yield {
   readonly dropped: Tally;
   /** Why the others are handed on. */
   readonly reasons: Tally;
+  /** By the rule or condition that hands them on. */
+  readonly rules: Tally;
   /** Frames that the ruleset accepts and the tier drops, by class. */
   readonly wrong: Tally;
 }
 
-/** In one line: what hands a frame on that could have been dropped. */
-function reasonOf({ flattened }: PlacedTier, outcome: Outcome): string {
-  if (outcome.verdict !== 'unknown') return `decided (${outcome.verdict}), but not in the program`;
-  const entry = flattened.classifier.entries[outcome.decidedBy ?? -1];
+/** What hands a frame on that could have been dropped: why, and the rule or condition. */
+function holderOf({ flattened }: PlacedTier, outcome: Outcome): readonly [string, string] {
+  if (outcome.verdict !== 'unknown') {
+    return [`decided (${outcome.verdict}), but not in the program`, 'the program'];
+  }
   const { code = '', message = '' } = outcome.reason ?? {};
-  const where = entry === undefined ? '' : entry.rule === null ? entry.label : 'a rule';
-  return `\`${code}\` at ${where || 'the frame'}: ${message}`;
+  const entry = flattened.classifier.entries[outcome.decidedBy ?? -1];
+  return [`\`${code}\`: ${message}`, entry?.label ?? 'the frame itself'];
 }
 
 function measure(judged: readonly Judged[], tier: PlacedTier, mac: bigint | null): Yield {
   const drops = prepare(tier.artifact.classifier, { mode: 'tier', mac });
   const full = prepare(tier.flattened.classifier, { mode: 'tier', mac });
-  const result: Yield = { dropped: new Map(), reasons: new Map(), wrong: new Map() };
+  const result: Yield = {
+    dropped: new Map(),
+    reasons: new Map(),
+    rules: new Map(),
+    wrong: new Map(),
+  };
   for (const { kind, packet, outcome } of judged) {
     const { verdict } = outcome;
     const isDropped = drops(packet).verdict === 'drop';
     if (isDropped && verdict === 'accept') count(result.wrong, kind);
     if (verdict !== 'drop') continue;
     if (isDropped) count(result.dropped, kind);
-    else count(result.reasons, reasonOf(tier, full(packet)));
+    else {
+      const [reason, rule] = holderOf(tier, full(packet));
+      count(result.reasons, reason);
+      count(result.rules, rule);
+    }
   }
   return result;
 }
@@ -162,24 +176,60 @@ function droppedBy({ judged }: Line): number {
   return judged.filter(({ outcome }) => outcome.verdict === 'drop').length;
 }
 
+function allDrops(lines: readonly Line[]): number {
+  return lines.reduce((total, line) => total + droppedBy(line), 0);
+}
+
+function totalOf(lines: readonly Line[], column: string): number {
+  return lines.reduce((total, { yields }) => total + sum(yields.get(column)?.dropped), 0);
+}
+
+/** What each concession gives alone, and what the others lose without it. */
+function concessionTable(lines: readonly Line[]): string {
+  const all = allDrops(lines);
+  const rows = NAMES.map((name) =>
+    row(
+      name,
+      percent(totalOf(lines, name) - totalOf(lines, 'none'), all),
+      percent(totalOf(lines, 'all') - totalOf(lines, `all but ${name}`), all),
+    ),
+  );
+  return [head('concession', 'alone', 'as the last one'), ...rows].join('\n');
+}
+
+/** The two rules or conditions of each ruleset that hold most back. */
+function holderTable(lines: readonly Line[], column: string): string {
+  const rows = lines.flatMap((line) =>
+    sorted(line.yields.get(column)?.rules ?? new Map())
+      .slice(0, 2)
+      .map(([rule, part]) =>
+        row(line.name, percent(part, droppedBy(line)), `\`${shorten(rule)}\``),
+      ),
+  );
+  return [head('ruleset', '% of its drops', 'held back by'), ...rows].join('\n');
+}
+
+function sorted(tally: Tally): readonly (readonly [string, number])[] {
+  return [...tally].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+}
+
+function shorten(rule: string): string {
+  const line = rule.replaceAll('|', '\\|');
+  return line.length > 100 ? `${line.slice(0, 97)}...` : line;
+}
+
 function rulesetTable(lines: readonly Line[]): string {
-  const columns = GRANTS.map(([column]) => column);
   const rows = lines.map((line) => {
     const dropped = droppedBy(line);
     const open = line.judged.filter(({ outcome }) => outcome.verdict === 'unknown').length;
-    const cells = columns.map((column) => percent(sum(line.yields.get(column)?.dropped), dropped));
+    const cells = COLUMNS.map((column) => percent(sum(line.yields.get(column)?.dropped), dropped));
     const { role, device } = line.machine.facts;
     const shares = [percent(dropped, line.frames), percent(open, line.frames)];
     return row(line.name, `${role} ${device}`, ...shares, ...cells);
   });
-  const all = lines.reduce((total, line) => total + droppedBy(line), 0);
-  const totals = columns.map((column) =>
-    percent(
-      lines.reduce((total, line) => total + sum(line.yields.get(column)?.dropped), 0),
-      all,
-    ),
-  );
-  const title = head('ruleset', 'machine', 'drops', 'open', ...columns);
+  const all = allDrops(lines);
+  const totals = COLUMNS.map((column) => percent(totalOf(lines, column), all));
+  const title = head('ruleset', 'machine', 'drops', 'open', ...COLUMNS);
   return [title, ...rows, row('**all**', '', '', '', ...totals)].join('\n');
 }
 
@@ -195,11 +245,9 @@ function classTable(lines: readonly Line[]): string {
         dropped,
       );
     };
-    return row(name, share, why, ...['none', 'syn-is-new', 'reply-ports', 'all'].map(part));
+    return row(name, share, why, ...COLUMNS.map(part));
   });
-  return [head('class', 'share', 'what', 'none', 'syn-is-new', 'reply-ports', 'all'), ...rows].join(
-    '\n',
-  );
+  return [head('class', 'share', 'what', ...COLUMNS), ...rows].join('\n');
 }
 
 function reasonTable(lines: readonly Line[], column: string): string {
@@ -211,9 +259,8 @@ function reasonTable(lines: readonly Line[], column: string): string {
       count(rulesets, reason);
     }
   }
-  const all = lines.reduce((total, line) => total + droppedBy(line), 0);
-  const sorted = [...frames].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
-  const rows = sorted
+  const all = allDrops(lines);
+  const rows = sorted(frames)
     .slice(0, MOST_REASONS)
     .map(([reason, part]) => row(percent(part, all), rulesets.get(reason) ?? 0, reason));
   return [head('% of drops', 'rulesets', 'handed on because of'), ...rows].join('\n');
@@ -228,8 +275,7 @@ function openTable(lines: readonly Line[]): string {
     }
   }
   const all = lines.reduce((total, { frames }) => total + frames, 0);
-  const sorted = [...reasons].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
-  const rows = sorted.map(([reason, part]) => row(percent(part, all), reason));
+  const rows = sorted(reasons).map(([reason, part]) => row(percent(part, all), reason));
   return [head('% of frames', 'open because of'), ...rows].join('\n');
 }
 
@@ -252,6 +298,10 @@ The mix, and the yield of each class over all rulesets:
 
 ${classTable(lines)}
 
+What each concession adds (% of all drops), alone and when all others are granted:
+
+${concessionTable(lines)}
+
 What holds the rest back without concessions:
 
 ${reasonTable(lines, 'none')}
@@ -259,6 +309,8 @@ ${reasonTable(lines, 'none')}
 And with all of them:
 
 ${reasonTable(lines, 'all')}
+
+${holderTable(lines, 'all')}
 `;
 }
 
