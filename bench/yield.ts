@@ -5,7 +5,7 @@
  * Without a directory of .nft files, the examples. Nothing is timed. Exits 1 when a tier drops a frame
  * that the ruleset accepts. `--write` puts the tables into bench/RESULTS.md.
  */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CONCESSIONS, type Concession } from '../src/ir/concede.ts';
@@ -18,13 +18,14 @@ import { type PlacedTier, placeTier } from '../src/plan/place.ts';
 import { loadProfile } from '../src/profile/load.ts';
 import type { Profile } from '../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../src/support/diagnostics.ts';
+import { writeSection } from './results.ts';
 import { type FlowState, imagineMachine, type Machine, rulesetFor } from './yield-machine.ts';
 import { MIX, makeTraffic } from './yield-mix.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    frames: { type: 'string', default: '10000' },
+    frames: { type: 'string', default: '5000' },
     seed: { type: 'string', default: '1' },
     profile: { type: 'string', default: 'xdp-native' },
     write: { type: 'boolean', default: false },
@@ -279,13 +280,11 @@ function openTable(lines: readonly Line[]): string {
   return [head('% of frames', 'open because of'), ...rows].join('\n');
 }
 
-const BEGIN = '## Offload yield';
+const TITLE = 'Offload yield';
 
 function report(lines: readonly Line[], refused: readonly string[]): string {
-  return `${BEGIN}
-
-Of the frames that a ruleset drops, the share (%) that ${values.profile} drops before it; ${values.frames} frames a ruleset
-(\`npx tsx bench/yield.ts DIRECTORY\`). \`drops\`: what the ruleset drops of the mix; \`open\`: what the reference cannot tell.
+  return `Of the frames that a ruleset drops, the share (%) that ${values.profile} drops before it; ${values.frames} frames a ruleset
+by \`npx tsx bench/yield.ts DIRECTORY\`. \`drops\`: what the ruleset drops of the mix; \`open\`: what the reference cannot tell.
 Facts: all of a plausible machine, conntrack=fresh among them; reply-ports=${REPLY_PORTS.map(({ from, to }) => `${from}-${to}`)}.
 
 ${rulesetTable(lines)}
@@ -314,15 +313,6 @@ ${holderTable(lines, 'all')}
 `;
 }
 
-function writeSection(text: string): void {
-  const path = join(import.meta.dirname, 'RESULTS.md');
-  const before = readFileSync(path, 'utf8');
-  const from = before.indexOf(BEGIN);
-  const next = from < 0 ? -1 : before.indexOf('\n## ', from + 1);
-  const kept = from < 0 ? `${before.trimEnd()}\n\n` : before.slice(0, from);
-  writeFileSync(path, `${kept}${text}${next < 0 ? '' : before.slice(next)}`);
-}
-
 const directory = positionals[0] ?? join(import.meta.dirname, '..', 'examples');
 const files = readdirSync(directory)
   .filter((name) => name.endsWith('.nft'))
@@ -349,4 +339,4 @@ for (const { name, yields } of lines) {
     process.exitCode = 1;
   }
 }
-if (values.write) writeSection(text);
+if (values.write) writeSection(TITLE, text);

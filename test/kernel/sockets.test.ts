@@ -1,5 +1,4 @@
 import { expect, it } from 'vitest';
-import type { Facts } from '../../src/ir/facts.ts';
 import { formatAddress } from '../../src/ir/print.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { probeDeployLab } from '../support/deploy-lab.ts';
@@ -45,15 +44,9 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The machine with the ruleset, before any traffic, and the facts that are true of it. */
-async function prepare(
-  lab: SocketLab,
-  { text, sysctls = [] }: FlowCase,
-): Promise<{ readonly ruleset: Ruleset; readonly facts: Facts }> {
+async function loadCase(lab: SocketLab, { text, sysctls = [] }: FlowCase): Promise<Ruleset> {
   for (const setting of sysctls) await lab.run('sysctl', '-qw', setting);
-  const ruleset = await lab.loadRuleset(text);
-  // The one fact nobody can read off: the lab has a default route, and every link takes 1500 bytes.
-  return { ruleset, facts: { ...(await lab.probe()), routed: true } };
+  return lab.loadRuleset(text);
 }
 
 /** Comments of the rules whose counters the program has counted for. */
@@ -68,7 +61,11 @@ async function hardwareCounts(lab: SocketLab, ruleset: Ruleset): Promise<readonl
 
 async function runGrant(flowCase: FlowCase, { concede }: Grant) {
   return withLab(flowCase.scene, async (lab) => {
-    const { ruleset, facts } = await prepare(lab, flowCase);
+    const ruleset = await loadCase(lab, flowCase);
+    const found = await lab.probe();
+    expect(found).toMatchObject({ conntrackFresh: true, groOff: true, rxVlanOff: true });
+    // The one fact nobody can read off: the lab has a default route, and every link takes 1500 bytes.
+    const facts = { ...found, routed: true };
     const replyPorts = concede.includes('reply-ports') ? REPLY_PORTS : null;
     await lab.deploy({ ruleset, facts, concessions: concede, replyPorts });
     const outcomes = await lab.flows(flowCase.only);
@@ -80,8 +77,7 @@ async function runGrant(flowCase: FlowCase, { concede }: Grant) {
 onKernel.concurrent.each(FLOW_CASES)('flows come through as before: $name', async (flowCase) => {
   const alone = inTurn(() =>
     withLab(flowCase.scene, async (lab) => {
-      const { facts } = await prepare(lab, flowCase);
-      expect(facts).toMatchObject({ conntrackFresh: true, groOff: true, rxVlanOff: true });
+      await loadCase(lab, flowCase);
       return lab.flows(flowCase.only);
     }),
   );
