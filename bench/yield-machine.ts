@@ -1,9 +1,11 @@
 /** A plausible machine for a ruleset, and what the ruleset says about the traffic it expects. */
-import type { Facts, LocalAddress } from '../src/ir/facts.ts';
+import { parseFacts } from '../src/cli/facts.ts';
+import type { Facts } from '../src/ir/facts.ts';
 import { CT_STATE, fieldKey, META } from '../src/ir/fields.ts';
 import { applyOperand, plain, splitKey, testedFields } from '../src/ir/operand.ts';
 import { findElement, resolveTest } from '../src/ir/resolve-test.ts';
 import type { BaseChain, Chain, Operand, Rule, Ruleset, Step, Test } from '../src/ir/ruleset.ts';
+import { formatDiagnostic } from '../src/support/diagnostics.ts';
 import { parseIp, parseIp6 } from '../test/support/addresses.ts';
 import { LAB_MAC } from '../test/support/lab-network.ts';
 
@@ -26,15 +28,12 @@ export interface Machine {
   readonly values: RulesetValues;
 }
 
-/** The machine's own public addresses: documentation prefixes that no bogon list has as destination. */
-export const OWN = { ip: parseIp('203.0.113.10'), ip6: parseIp6('2001:db8:113::10') };
-const INSIDE = { ip: parseIp('192.168.1.1'), ip6: parseIp6('fd00:1::1') };
-const LINK_LOCAL = parseIp6('fe80::ff:fe00:1');
+const OWN_TEXT = ['203.0.113.10', '2001:db8:113::10'] as const;
+/** The machine's own public addresses: documentation prefixes (RFC 5737, RFC 3849). */
+export const OWN = { ip: parseIp(OWN_TEXT[0]), ip6: parseIp6(OWN_TEXT[1]) };
+const LINK_LOCAL = 'fe80::ff:fe00:1';
+const INSIDE = ['192.168.1.1', 'fd00:1::1'];
 const BEHIND = { ip: parseIp('198.51.100.20'), ip6: parseIp6('2001:db8:100::20') };
-
-function toInteger(bytes: Uint8Array): bigint {
-  return bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
-}
 
 function toBytes(value: bigint, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) =>
@@ -104,28 +103,21 @@ function isRouter(ruleset: Ruleset): boolean {
 /** Facts that are all true of a machine which such a ruleset may be written for. */
 export function imagineMachine(ruleset: Ruleset): Machine {
   const router = isRouter(ruleset);
-  const local = [OWN, ...(router ? [INSIDE] : [])];
-  const localAddresses: LocalAddress[] = [
-    ...local.map(({ ip }) => ({ version: 4 as const, value: toInteger(ip) })),
-    ...[...local.map(({ ip6 }) => ip6), LINK_LOCAL].map((ip6) => ({
-      version: 6 as const,
-      value: toInteger(ip6),
-    })),
-  ];
-  const facts: Facts = {
-    device: outsideDevice(ruleset),
-    role: router ? 'router' : 'host',
-    localAddresses,
-    mac: toInteger(LAB_MAC),
-    groOff: true,
-    rpFilterOff: true,
-    routed: true,
-    rxVlanOff: true,
-    conntrackFresh: true,
-    soleDevice: !router,
-  };
+  const local = [...OWN_TEXT, LINK_LOCAL, ...(router ? INSIDE : [])];
+  const facts = parseFacts(outsideDevice(ruleset), [
+    `role=${router ? 'router' : 'host'}`,
+    ...local.map((address) => `local-address=${address}`),
+    `mac=${[...LAB_MAC].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`,
+    ...['gro=off', 'rp-filter=off', 'rx-vlan=off', 'routed=yes', 'conntrack=fresh'],
+    ...(router ? [] : ['sole-device=yes']),
+  ]);
+  if (!facts.ok) throw new Error(facts.diagnostics.map(formatDiagnostic).join('\n'));
   const translates = rulesOf(ruleset).some(({ nat }) => nat);
-  return { facts, behind: router && !translates ? BEHIND : null, values: valuesOf(ruleset) };
+  return {
+    facts: facts.value,
+    behind: router && !translates ? BEHIND : null,
+    values: valuesOf(ruleset),
+  };
 }
 
 const NEVER: Test = {
