@@ -330,7 +330,8 @@ const text = report(
   lines.filter((line) => droppedBy(line) > 0),
   refused,
 );
-console.log(text);
+if (values.write) writeSection(TITLE, text);
+else console.log(text);
 const idle = lines.filter((line) => droppedBy(line) === 0).map(({ name }) => name);
 if (idle.length > 0) console.log(`Rulesets that drop nothing of the mix: ${idle.join(', ')}`);
 for (const { name, yields } of lines) {
@@ -340,4 +341,3 @@ for (const { name, yields } of lines) {
     process.exitCode = 1;
   }
 }
-if (values.write) writeSection(TITLE, text);
