@@ -251,8 +251,9 @@ export function flowClasses(
   const tracks = states.ip.tracks || states.ip6.tracks;
   if (!tracks || states.ip.nat || states.ip6.nat || !canTrace(ruleset)) return [];
   return [
-    ...(facts.conntrackFresh ? classesByProof(states, facts, concessions.replyPorts) : []),
+    // First: what is given up needs no proof, and the others would hand on what they cannot prove.
     ...(concessions.synIsNew ? [NEW_CONNECTIONS] : []),
+    ...(facts.conntrackFresh ? classesByProof(states, facts, concessions.replyPorts) : []),
   ];
 }
 
