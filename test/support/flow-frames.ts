@@ -1,3 +1,4 @@
+import { parsePacket } from '../../src/ir/packet.ts';
 import { parseIp, parseIp6 } from './addresses.ts';
 import {
   ah,
@@ -66,4 +67,19 @@ export function pickFlowFrame(random: Random, router: boolean): Uint8Array {
   // Some with the receiver's own source come from outside all the same.
   const inside = back && !past && random.chance(0.8);
   return ethernet(inside ? { saddr: FROM_INSIDE } : {}, layer3);
+}
+
+/** The frame with addresses and ports exchanged, which leaves all checksums right. */
+export function reverseFrame(frame: Uint8Array): Uint8Array {
+  const { l3 } = parsePacket(frame);
+  if (l3 === null || l3.transport === null) throw new Error('bug: no packet to answer');
+  const reversed = frame.slice();
+  const [from, size] = l3.nfproto === 10 ? [l3.network + 8, 16] : [l3.network + 12, 4];
+  const exchange = (at: number, width: number): void => {
+    reversed.set(frame.subarray(at + width, at + 2 * width), at);
+    reversed.set(frame.subarray(at, at + width), at + width);
+  };
+  exchange(from, size);
+  exchange(l3.transport, 2);
+  return reversed;
 }

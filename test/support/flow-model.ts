@@ -44,11 +44,14 @@ function holdsTest(test: Test, passage: Passage): boolean {
   return truth === 'unknown' ? passage.coin() : truth;
 }
 
-/** What a rule says of a packet; null when it says nothing. Only tests and verdicts are modelled. */
+/** What a rule says of a packet; null when it says nothing. What is neither drop nor known accepts. */
 function ruleVerdict({ steps }: Chain['rules'][number], passage: Passage): Verdict | null {
   for (const step of steps) {
     if (step.kind === 'test' && !holdsTest(step.test, passage)) return null;
     if (step.kind === 'verdict') return step.verdict;
+    if (step.kind === 'effect' && step.outcome !== 'next') {
+      return { kind: step.outcome === 'drop' ? 'drop' : 'accept' };
+    }
     if (step.kind !== 'vmap') continue;
     const { parts, lo, hi, verdicts } = step.map.elements;
     const found = lo.findIndex((low, i) => {
@@ -117,8 +120,16 @@ function tupleOf({ frame, network, nfproto }: View): Tuple {
 export interface FlowModel {
   /** How many packets belonged to a known flow. */
   readonly known: () => number;
-  /** Whether the packet gets to a program here, or on its way to another machine. */
-  readonly pass: (frame: Uint8Array, from: 'inside' | 'outside', device: string) => boolean;
+  /**
+   * Whether the packet gets to a program here, or on its way to another machine; `leaves` by eth1
+   * unless told.
+   */
+  readonly pass: (
+    frame: Uint8Array,
+    from: 'inside' | 'outside',
+    device: string,
+    leaves?: string,
+  ) => boolean;
 }
 
 /** A machine that knows no flow yet; `own` are its addresses, as hexadecimal digits. */
@@ -144,7 +155,7 @@ export function createFlowModel(
   };
   return {
     known: () => known,
-    pass(frame, from, device) {
+    pass(frame, from, device, leaves = 'eth1') {
       const packet = parsePacket(frame);
       const view = packet.l3;
       if (view === null) return false;
@@ -164,7 +175,7 @@ export function createFlowModel(
             : ['prerouting', 'forward', 'postrouting'];
       const passed = hooks.every((hook) => {
         const iif = from === 'inside' || hook === 'postrouting' ? '' : device;
-        const oif = hook === 'prerouting' || hook === 'input' ? '' : 'eth1';
+        const oif = hook === 'prerouting' || hook === 'input' ? '' : leaves;
         return passes(ruleset, hook, { packet, view, state, iif, oif, coin });
       });
       if (passed && state === NEW) {
