@@ -147,8 +147,7 @@ function stepIn(step: Step, state: FlowState, rule: Rule, facts: Facts): Step | 
     return rule.text.includes('rate over') ? { kind: 'test', test: NEVER } : null;
   }
   if (!testedFields(test).some((field) => fieldKey(field) === CT_STATE.name)) return step;
-  const tracking = { states: [CT[state]], tupleOnly: false };
-  const resolved = resolveTest(test, { facts, hook: 'input', changed: [], tracking });
+  const resolved = resolveTest(test, { facts, hook: 'input', changed: [], states: [CT[state]] });
   if (resolved === true) return null;
   return { kind: 'test', test: resolved === false ? NEVER : resolved };
 }

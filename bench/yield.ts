@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CONCESSIONS, type Concession } from '../src/ir/concede.ts';
 import { type Evaluator, type Outcome, prepare } from '../src/ir/evaluate.ts';
+import type { Facts } from '../src/ir/facts.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import { type Packet, parsePacket } from '../src/ir/packet.ts';
 import type { Ruleset } from '../src/ir/ruleset.ts';
@@ -18,6 +19,8 @@ import { type PlacedTier, placeTier } from '../src/plan/place.ts';
 import { loadProfile } from '../src/profile/load.ts';
 import type { Profile } from '../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../src/support/diagnostics.ts';
+import { reverseFrame } from '../test/support/flow-frames.ts';
+import { createFlowModel } from '../test/support/flow-model.ts';
 import { writeSection } from './results.ts';
 import { type FlowState, imagineMachine, type Machine, rulesetFor } from './yield-machine.ts';
 import { MIX, makeTraffic } from './yield-mix.ts';
@@ -56,6 +59,45 @@ interface Judged {
   readonly outcome: Outcome;
 }
 
+/** Where a flow can come from: every device that the ruleset names, and one that it does not. */
+function devicesOf(ruleset: Ruleset, outside: string): readonly string[] {
+  const texts = ruleset.tables.flatMap(({ chains }) =>
+    chains.flatMap(({ rules }) => rules.map(({ text }) => text)),
+  );
+  const named = texts.flatMap((text) =>
+    [...text.matchAll(/"([^"\s*]{1,15})"/g)].map((found) => found[1] ?? ''),
+  );
+  return [...new Set([...named, 'other'])].filter((name) => name !== outside && name !== 'lo');
+}
+
+/**
+ * Whether this machine, or one behind it, may have sent the first packet of the flow that a frame
+ * from outside is an answer of; what nobody can tell may be so.
+ */
+function canBeAsked(
+  ruleset: Ruleset,
+  facts: Facts,
+  devices: readonly string[],
+  frame: Uint8Array,
+): boolean {
+  const own = (facts.localAddresses ?? []).map(({ version, value }) =>
+    value.toString(16).padStart(version === 4 ? 8 : 32, '0'),
+  );
+  const asked = reverseFrame(frame);
+  return [true, false].some((luck) =>
+    devices.some((device) =>
+      (['inside', 'outside'] as const).some((from) =>
+        createFlowModel(ruleset, new Set(own), facts.role === 'router', () => luck).pass(
+          asked,
+          from,
+          device,
+          facts.device,
+        ),
+      ),
+    ),
+  );
+}
+
 function judge(
   ruleset: Ruleset,
   machine: Machine,
@@ -74,8 +116,11 @@ function judge(
   };
   const decide = (frame: Uint8Array, state: FlowState): Outcome =>
     evaluatorFor(state)(parsePacket(frame));
+  const devices = devicesOf(ruleset, facts.device);
   return makeTraffic(machine, frames, seed).flatMap(({ kind, frame, state, opener }) => {
     if (opener !== undefined && decide(opener, 'new').verdict !== 'accept') return [];
+    const isReply = state === 'established' && opener === undefined;
+    if (isReply && !canBeAsked(ruleset, facts, devices, frame)) return [];
     return [{ kind, packet: parsePacket(frame), outcome: decide(frame, state) }];
   });
 }

@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto';
 import type { Command } from 'commander';
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
+import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployRequest, deployXdp } from '../deploy/deploy.ts';
 import { previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
-import { openLocalTransport } from '../deploy/transport.ts';
+import { openLocalTransport, type Transport } from '../deploy/transport.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { placeTier } from '../plan/place.ts';
+import { placeTier, type Situation } from '../plan/place.ts';
+import { type Result, succeed } from '../support/diagnostics.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
 import { addCommonOptions, loadProfiles, readSituation, refuseUsage } from './options.ts';
@@ -17,6 +19,7 @@ interface DeployOptions extends CommonOptions {
   readonly mode: XdpMode;
   readonly dryRun?: boolean;
   readonly force?: boolean;
+  readonly waitFresh?: number;
 }
 
 /** The profile that says what a mode can do, where `--profile` does not. */
@@ -66,6 +69,33 @@ function requestOf(
   };
 }
 
+const LONGEST_WAIT = 86_400; // a day
+
+function parseSeconds(text: string): number {
+  const seconds = Number(text);
+  if (/^\d+$/.test(text) && seconds <= LONGEST_WAIT) return seconds;
+  throw new InvalidArgumentError(`A whole number of seconds, ${LONGEST_WAIT} at most.`);
+}
+
+/**
+ * The situation with `conntrack=fresh` waited for, or checked where it was given: a flow from before
+ * the ruleset would make packets established that the program takes for unsolicited.
+ */
+async function settleFlows(
+  transport: Transport,
+  situation: Situation,
+  options: DeployOptions,
+): Promise<Result<Situation>> {
+  if (options.waitFresh !== undefined && options.dryRun !== true) {
+    const waited = await waitFresh(transport, options.waitFresh);
+    if (!waited.ok) return waited;
+    return succeed({ ...situation, facts: { ...situation.facts, conntrackFresh: true } });
+  }
+  if (!options.fact.includes('conntrack=fresh')) return succeed(situation);
+  const reviewed = await reviewFresh(transport, options.force === true);
+  return reviewed.ok ? succeed(situation, reviewed.diagnostics) : reviewed;
+}
+
 async function runDeploy(
   path: string | undefined,
   options: DeployOptions,
@@ -82,13 +112,15 @@ async function runDeploy(
       `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`,
     );
   }
-  const situation = unwrapResult(await readSituation(command, path, options, true));
+  const read = unwrapResult(await readSituation(command, path, options, true));
+  if (read === null) return;
+  const transport = openLocalTransport();
+  const situation = unwrapResult(await settleFlows(transport, read, options));
   if (situation === null) return;
   const placed = unwrapResult(placeTier(situation, profile));
   if (placed === null) return;
   const { device } = situation.facts;
   const request = requestOf(placed.artifact, situation.ruleset, device, options);
-  const transport = openLocalTransport();
   if (options.dryRun === true) {
     const preview = unwrapResult(await previewDeploy(transport, request));
     if (preview === null) return;
@@ -110,6 +142,16 @@ export function addDeployCommand(program: Command): void {
         .default('native'),
     )
     .option('--dry-run', 'say what would be done, and do nothing')
-    .option('--force', 'replace a program that is not ours; accept a gap when the mode changes')
+    .option(
+      '--force',
+      'replace a program that is not ours; accept a gap when the mode changes; ' +
+        'believe --fact conntrack=fresh although flows are known',
+    )
+    .addOption(
+      new Option(
+        '--wait-fresh <SECONDS>',
+        'wait until connection tracking knows no flow (fact conntrack=fresh)',
+      ).argParser(parseSeconds),
+    )
     .action(runDeploy);
 }

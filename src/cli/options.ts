@@ -1,18 +1,20 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { probeFacts } from '../deploy/probe-facts.ts';
+import { formatPorts, probeReplyPorts } from '../deploy/probe-ports.ts';
 import { parseTarget, type SshTarget } from '../deploy/ssh/target.ts';
 import { NOT_FOUND, openLocalTransport, type Transport } from '../deploy/transport.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
-import type { PortRange } from '../ir/flows.ts';
+import { type PortRange, repliesMatter } from '../ir/flows.ts';
+import { familyState } from '../ir/path.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type RulesetSource, readRuleset } from '../nft/read.ts';
 import type { RunProgram } from '../nft/read-process.ts';
 import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
-import type { Result } from '../support/diagnostics.ts';
+import type { Diagnostic, Result } from '../support/diagnostics.ts';
 import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
 import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
@@ -217,6 +219,21 @@ function sourceOf(path: string | undefined, machine: Machine, isRemote: boolean)
   return isRemote ? { kind: 'live', run: programRunner(machine) } : { kind: 'live' };
 }
 
+/** Says what `reply-ports` would be on this machine, where granting it may move something. */
+async function proposePorts(
+  { transport }: Machine,
+  { ruleset, facts, replyPorts }: Situation,
+): Promise<readonly Diagnostic[]> {
+  const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
+  if (replyPorts !== null || !repliesMatter(ruleset, states, facts)) return [];
+  const ports = await probeReplyPorts(transport);
+  if (ports === null) return [];
+  const message = `this machine seems to open flows from local ports ${formatPorts(ports)} only`;
+  const fresh = facts.conntrackFresh ? '' : ' (needs --fact conntrack=fresh as well)';
+  const help = `if that is always so: --concede reply-ports=${formatPorts(ports)}${fresh}; see docs/stateful.md`;
+  return [{ code: 'plan/reply-ports', severity: 'notice', message, help, place: null }];
+}
+
 /** Reads the ruleset and what is known about the machine; `probe` looks at it for facts. */
 export async function readSituation(
   command: Command,
@@ -239,8 +256,9 @@ export async function readSituation(
     if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
     const found = await probeFacts(machine.value.transport, device);
     if (!found.ok) return found;
-    const facts = mergeFacts(given, found.value);
-    return succeed({ ruleset, facts, ...granted }, [...read.diagnostics, ...found.diagnostics]);
+    const situation = { ruleset, facts: mergeFacts(given, found.value), ...granted };
+    const notices = command.name() === 'plan' ? await proposePorts(machine.value, situation) : [];
+    return succeed(situation, [...read.diagnostics, ...found.diagnostics, ...notices]);
   } finally {
     machine.value.close();
   }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Facts, LocalAddress } from '../ir/facts.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { inspectDevice } from './attachment.ts';
+import { isFresh } from './conntrack.ts';
 import { parseFeatures } from './ethtool-features.ts';
 import { parseJson, warning } from './machine.ts';
 import { parseAddress } from './parse-address.ts';
@@ -155,7 +156,6 @@ export async function probeFacts(transport: Transport, device: string): Promise<
     'ipv4/conf/all/rp_filter',
     `ipv4/conf/${device}/rp_filter`,
   ]);
-  const tracked = await readSysctls(transport, ['netfilter/nf_conntrack_count']);
   const listed = await transport.run(['ethtool', '-k', device]);
   const features = parseFeatures(listed.code === 0 ? listed.stdout : '');
   const off = (...all: readonly string[]): boolean =>
@@ -170,7 +170,7 @@ export async function probeFacts(transport: Transport, device: string): Promise<
     groOff: off('generic-receive-offload', 'large-receive-offload', 'rx-gro-hw'),
     rpFilterOff: filters?.every((value) => value === 0) ?? false,
     routed: false,
-    conntrackFresh: tracked?.[0] === 0,
+    conntrackFresh: await isFresh(transport),
     soleDevice: links.every((other) => isQuiet(other, device)),
     rxVlanOff: off('rx-vlan-offload', 'rx-vlan-stag-hw-parse'),
   };

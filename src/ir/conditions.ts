@@ -118,7 +118,7 @@ export function beforePrerouting(facts: Facts): readonly Condition[] {
 /** A flow table takes packets of flows it knows past all later hooks (nf_flow_table_ip.c). */
 export const FLOW_TABLE: Condition = {
   label: 'a flow table may take it past all later hooks',
-  tests: [oneOf(META.l4proto, [6n, 17n])],
+  tests: [oneOf(META.l4proto, [6n, 17n, 47n])], // TCP, UDP, GRE
   then: unknown('path/flow-table', 'the ruleset has `flow add`, and known flows skip later hooks'),
 };
 
@@ -180,20 +180,45 @@ function among(facts: Facts, version: 4 | 6, pick: (a: LocalAddress) => bigint[]
   return (facts.localAddresses ?? []).filter((a) => a.version === version).flatMap(pick);
 }
 
-/** Destinations whose way depends on more than the list of local addresses. */
-const SPECIAL_DESTINATIONS: readonly { readonly label: string; readonly tests: readonly Test[] }[] =
-  [
-    {
-      label: 'destination is multicast, reserved or broadcast',
-      tests: [IS_IP, prefix(DADDR, v4(224), 3)],
-    },
-    { label: 'destination 127/8', tests: [IS_IP, prefix(DADDR, v4(127), 8)] },
-    { label: 'destination 0/8', tests: [IS_IP, prefix(DADDR, 0n, 8)] },
-    { label: 'destination 169.254/16', tests: [IS_IP, prefix(DADDR, v4(169, 254), 16)] },
-    { label: 'destination is IPv6 multicast', tests: [IS_IP6, prefix(DADDR6, v6(0xff00), 8)] },
-    { label: 'destination is IPv6 link-local', tests: [IS_IP6, prefix(DADDR6, v6(0xfe80), 10)] },
-    { label: 'destination ::/8', tests: [IS_IP6, prefix(DADDR6, 0n, 8)] },
-  ];
+/** Addresses whose way depends on more than the list of local addresses. */
+const SPECIAL: readonly {
+  readonly version: 4 | 6;
+  readonly label: string;
+  readonly value: bigint;
+  readonly length: number;
+}[] = [
+  { version: 4, label: 'multicast, reserved or broadcast', value: v4(224), length: 3 },
+  { version: 4, label: '127/8', value: v4(127), length: 8 },
+  { version: 4, label: '0/8', value: 0n, length: 8 },
+  { version: 4, label: '169.254/16', value: v4(169, 254), length: 16 },
+  { version: 6, label: 'IPv6 multicast', value: v6(0xff00), length: 8 },
+  { version: 6, label: 'IPv6 link-local', value: v6(0xfe80), length: 10 },
+  { version: 6, label: '::/8', value: 0n, length: 8 },
+];
+
+const SPECIAL_DESTINATIONS = SPECIAL.map(({ version, label, value, length }) => ({
+  label: `destination ${/^[\d:]/.test(label) ? '' : 'is '}${label}`,
+  tests:
+    version === 4 ? [IS_IP, prefix(DADDR, value, length)] : [IS_IP6, prefix(DADDR6, value, length)],
+}));
+
+/** Addresses that may be this machine's because one of its own is near. */
+function besideLocal(facts: Facts, version: 4 | 6): readonly bigint[] {
+  const own = among(facts, version, ({ value }) => [value]);
+  return among(facts, version, nearLocal).filter((address) => !own.includes(address));
+}
+
+/**
+ * Tests, each on `address` alone, of which one holds for every address that may be this machine's
+ * own without being in the list: multicast, broadcast, reserved, and near a local one.
+ */
+export function specialAddresses(facts: Facts, version: 4 | 6, address: Field): readonly Test[] {
+  const beside = besideLocal(facts, version);
+  const prefixes = SPECIAL.filter((special) => special.version === version).map(
+    ({ value, length }) => prefix(address, value, length),
+  );
+  return beside.length > 0 ? [...prefixes, oneOf(address, beside)] : prefixes;
+}
 
 /** Tests that hold for packets to this machine's own addresses; one list an IP version. */
 export function localDestination(facts: Facts): readonly (readonly Test[])[] {
@@ -211,19 +236,15 @@ export function undecidedDestinations(facts: Facts): readonly Condition[] {
     facts.role === 'host'
       ? UNCERTAIN
       : unknown('path/special-destination', 'only the kernel knows where it goes');
-  const near4 = among(facts, 4, nearLocal);
-  const near6 = among(facts, 6, nearLocal);
-  const own4 = among(facts, 4, ({ value }) => [value]);
-  const own6 = among(facts, 6, ({ value }) => [value]);
-  const except = (near: bigint[], own: bigint[]): bigint[] =>
-    near.filter((address) => !own.includes(address));
+  const near4 = besideLocal(facts, 4);
+  const near6 = besideLocal(facts, 6);
   const lists: { label: string; tests: readonly Test[] }[] = [...SPECIAL_DESTINATIONS];
   if (near4.length > 0) {
-    const tests = [IS_IP, oneOf(DADDR, except(near4, own4))];
+    const tests = [IS_IP, oneOf(DADDR, near4)];
     lists.push({ label: 'destination may be a subnet broadcast', tests });
   }
   if (near6.length > 0) {
-    const tests = [IS_IP6, oneOf(DADDR6, except(near6, own6))];
+    const tests = [IS_IP6, oneOf(DADDR6, near6)];
     lists.push({ label: 'destination may be a subnet anycast', tests });
   }
   return lists.map(({ label, tests }) => ({ label, tests, then }));

@@ -1,6 +1,12 @@
 import type { Counter, Effect, ViewName } from './classifier.ts';
 import { CT_STATE, type Field, fieldKey } from './fields.ts';
-import { ANY_FLOW, resolveLookup, resolveTest, type Site, type Tracking } from './resolve-test.ts';
+import {
+  ANY_FLOW,
+  type FlowStates,
+  resolveLookup,
+  resolveTest,
+  type Site,
+} from './resolve-test.ts';
 import {
   type Chain,
   type ElementSet,
@@ -17,13 +23,13 @@ import {
 import { type Builder, bind, type Draft, type Label, push, to } from './walk-builder.ts';
 
 /** Entries at most; calls into chains are written out, so nested ones multiply. */
-const ENTRY_LIMIT = 400_000;
+export const ENTRY_LIMIT = 400_000;
 
 /** Where the entries of a chain's rules are written. */
 export interface Frame {
   readonly table: Table;
   readonly hook: Hook;
-  readonly tracking: Tracking;
+  readonly states: FlowStates;
   readonly view: ViewName;
   /** Behind the last rule, and for `return`. */
   readonly end: Label;
@@ -34,7 +40,7 @@ export interface Frame {
   readonly gotos: Map<string, Label>;
 }
 
-const JUMP_LIMIT = 16; // NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h
+export const JUMP_LIMIT = 16; // NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h
 
 function counterOf(builder: Builder, counter: Omit<Counter, 'family' | 'table'>, frame: Frame) {
   const { family, name: table } = frame.table;
@@ -48,10 +54,10 @@ function counterOf(builder: Builder, counter: Omit<Counter, 'family' | 'table'>,
 }
 
 /** A verdict map on `ct state` alone, without the states there cannot be. */
-function restrictToStates(
+export function restrictToStates(
   key: readonly Operand[],
   map: ElementSet,
-  { states }: Tracking,
+  states: FlowStates,
 ): ElementSet {
   const [only] = key;
   if (only === undefined || key.length > 1 || fieldKey(only.field) !== CT_STATE.name) return map;
@@ -83,7 +89,7 @@ function sameVerdict(a: Verdict, b: Verdict): boolean {
 }
 
 /** The map's elements by verdict, in order of first appearance. */
-function byVerdict(map: ElementSet): { verdict: Verdict; set: ElementSet }[] {
+export function byVerdict(map: ElementSet): { verdict: Verdict; set: ElementSet }[] {
   const { parts, lo, hi, verdicts } = map.elements;
   const groups: { verdict: Verdict; members: number[] }[] = [];
   const keyed = new Map<string, { verdict: Verdict; members: number[] }>();
@@ -152,14 +158,14 @@ function pushStep(
   { open, write, writeThrough, next }: Writing,
 ): boolean {
   const { facts, changed } = builder;
-  const site: Site = { facts, hook: frame.hook, changed, tracking: frame.tracking };
+  const site: Site = { facts, hook: frame.hook, changed, states: frame.states };
   switch (step.kind) {
     case 'test': {
       const test = resolveTest(step.test, site);
       if (test === true) return true;
       if (test === false) {
         if (open.counts.length > 0 || open.effects.length > 0) write(to(next));
-        if (builder.tracking === ANY_FLOW) {
+        if (builder.states === ANY_FLOW) {
           builder.leftOut.set(formatRuleId(rule), {
             code: 'rule/never-matches',
             message: `cannot match on ${facts.device}`,
@@ -198,7 +204,7 @@ function pushStep(
       }
       return false;
     case 'vmap': {
-      const map = restrictToStates(step.key, step.map, frame.tracking);
+      const map = restrictToStates(step.key, step.map, frame.states);
       if (map !== step.map && map.elements.lo.length === 0) {
         if (open.counts.length > 0 || open.effects.length > 0) write(to(next));
         return false;

@@ -14,7 +14,8 @@ import {
 import type { Facts } from './facts.ts';
 import { META } from './fields.ts';
 import { type Frame, noteChange, pushRules } from './flatten-rules.ts';
-import { type FlowConcessions, flowKinds, NO_FLOW_CONCESSIONS } from './flows.ts';
+import { pushFlows } from './flow-proof.ts';
+import { type FlowConcessions, flowClasses, NO_FLOW_CONCESSIONS } from './flows.ts';
 import { equals, within } from './operand.ts';
 import {
   type FamilyStates,
@@ -24,7 +25,14 @@ import {
   type PathChain,
   selectPath,
 } from './path.ts';
-import { ANY_FLOW, resolveTest, type Site, type Tracking, UNSEEN_FLOW } from './resolve-test.ts';
+import {
+  ANY_FLOW,
+  type FlowStates,
+  NO_FLOW,
+  resolveTest,
+  type Site,
+  UNSEEN_FLOW,
+} from './resolve-test.ts';
 import { type BaseChain, type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
 import {
   type Builder,
@@ -72,7 +80,7 @@ function pushConditions(
 /** The kernel's own tests on what NAT or a rule may have rewritten cannot be relied on either. */
 function resolveConditions(builder: Builder, tests: readonly Test[]): Test[] {
   const { facts, changed } = builder;
-  const site: Site = { facts, hook: 'prerouting', changed, tracking: ANY_FLOW };
+  const site: Site = { facts, hook: 'prerouting', changed, states: ANY_FLOW };
   return tests.map((test) => {
     const resolved = resolveTest(test, site);
     return typeof resolved === 'boolean' ? test : resolved;
@@ -114,8 +122,8 @@ function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): voi
   }
   if (table.family === 'inet' && base.hook === 'ingress') pushInetIngress(builder, accepted);
   const { hook } = base;
-  const tracking = trackingAt(base, builder.tracking);
-  const frame: Frame = { table, hook, tracking, view, end, accepted, depth: 0, gotos: new Map() };
+  const states = statesAt(base, builder.states);
+  const frame: Frame = { table, hook, states, view, end, accepted, depth: 0, gotos: new Map() };
   pushRules(builder, frame, chain);
   bind(builder, end);
   if (base.policy === 'drop') {
@@ -131,9 +139,8 @@ function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): voi
 const TRACKING = -200; // NF_IP_PRI_CONNTRACK
 
 /** What is assumed at a chain: connection tracking has seen the packet from its own priority on. */
-function trackingAt({ hook, priority }: BaseChain, assumed: Tracking): Tracking {
-  if (hook !== 'prerouting' || priority >= TRACKING) return assumed;
-  return { ...UNSEEN_FLOW, tupleOnly: assumed.tupleOnly };
+function statesAt({ hook, priority }: BaseChain, assumed: FlowStates): FlowStates {
+  return hook === 'prerouting' && priority < TRACKING ? UNSEEN_FLOW : assumed;
 }
 
 const DEFRAGMENTATION = -400; // NF_IP_PRI_CONNTRACK_DEFRAG, uapi/linux/netfilter_ipv4.h
@@ -144,8 +151,8 @@ function serves(chain: PathChain, version: 'ip' | 'ip6'): boolean {
 }
 
 /**
- * The layer-3 hooks, once for every kind of flow that is told apart: where connection tracking
- * certainly knows no flow of a packet, rules on `ct state` can be decided.
+ * The layer-3 hooks; and once more for packets that certainly belong to no known flow, of which rules
+ * on `ct state` can be decided.
  */
 function pushLayer3(
   builder: Builder,
@@ -156,26 +163,21 @@ function pushLayer3(
   pushConditions(builder, 'l3', beforePrerouting(builder.facts));
   if (hasFlowTable(ruleset)) pushConditions(builder, 'l3', [FLOW_TABLE]);
   const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
-  const kinds = flowKinds(ruleset, states, builder.facts, concessions).map((kind) => ({
-    ...kind,
-    start: { index: -1 },
-  }));
-  for (const { label, conditions, start } of kinds) {
-    for (const tests of conditions) push(builder, { label, view: 'l3', tests, then: to(start) });
-  }
+  const classes = flowClasses(ruleset, states, builder.facts, concessions);
+  const noFlow: Label = { index: -1 };
+  const told = pushFlows(builder, ruleset, classes, noFlow);
   const { changed } = builder;
   const walk = (): void => {
     pushPrerouting(builder, path.prerouting, states);
     pushDelivery(builder, path.input, path.forward);
   };
   walk();
-  for (const { start, tracking } of kinds) {
-    push(builder, { label: 'end of the path', view: 'l3', then: { kind: 'accept' } });
-    bind(builder, start);
-    builder.changed = changed;
-    builder.tracking = tracking;
-    walk();
-  }
+  if (!told) return;
+  push(builder, { label: 'end of the path', view: 'l3', then: { kind: 'accept' } });
+  bind(builder, noFlow);
+  builder.changed = changed;
+  builder.states = NO_FLOW;
+  walk();
 }
 
 function pushPrerouting(
@@ -282,7 +284,7 @@ export function flatten(
     emitted: new Set(),
     facts,
     changed: [],
-    tracking: ANY_FLOW,
+    states: ANY_FLOW,
   };
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   for (const chain of path.ingress) pushBaseChain(builder, chain);

@@ -1,10 +1,11 @@
 import { bits } from '../support/bits.ts';
+import { specialAddresses } from './conditions.ts';
 import type { Facts } from './facts.ts';
-import { type Field, findField, META } from './fields.ts';
-import { equals, not, oneOf, plain } from './operand.ts';
+import { type Field, FRAME, findField, META } from './fields.ts';
+import { equals, not, oneOf, overlaps, plain } from './operand.ts';
 import type { FamilyStates } from './path.ts';
-import { NO_FLOW, type Tracking } from './resolve-test.ts';
-import type { ElementSet, Ruleset, Test } from './ruleset.ts';
+import type { ElementSet, Ruleset, Step, Test } from './ruleset.ts';
+import type { Supposition } from './suppose.ts';
 
 /** Ports from..to, both included. */
 export interface PortRange {
@@ -22,12 +23,16 @@ export interface FlowConcessions {
 
 export const NO_FLOW_CONCESSIONS: FlowConcessions = { synIsNew: false, replyPorts: null };
 
-/** Packets that certainly belong to no flow that connection tracking knows, and how to tell. */
-export interface FlowKind {
+/** Packets of which it can be told that they belong to no flow that connection tracking knows. */
+export interface FlowClass {
   readonly label: string;
-  /** Any list of tests that all hold is enough. */
-  readonly conditions: readonly (readonly Test[])[];
-  readonly tracking: Tracking;
+  /**
+   * What would have to have begun their flow: where the ruleset drops all of that, there is none.
+   * Without any, it is so by concession.
+   */
+  readonly chain: readonly Supposition[];
+  /** How to tell them: all tests hold. The first `without` of the chain need no look. */
+  readonly ways: readonly { readonly tests: readonly Test[]; readonly without: number }[];
 }
 
 const TCP = 6n;
@@ -42,17 +47,45 @@ function fieldOf(protocol: string, name: string): Field {
   return field;
 }
 
-/** A rule hands the flow to a helper, whose expectations make packets of other flows `related`. */
-function hasHelper(ruleset: Ruleset): boolean {
-  return ruleset.tables.some(({ chains }) =>
-    chains.some(({ rules }) =>
-      rules.some(({ steps }) =>
-        steps.some(
+/**
+ * Statements after which a flow may begin otherwise than by a packet that passes the rules: helpers
+ * expect flows, proxies and copies send with other hosts' addresses, programs rewrite packets.
+ */
+const BEGINS_FLOWS = /^(ct helper|ct expectation|objref|tproxy|synproxy|fwd|dup|queue)\b/;
+/** Statements that change a packet outside of its tuple, though not in a field that is known. */
+const KEEPS_TUPLE = /^(tcp option set|reset|exthdr)$/;
+
+const TUPLE_FIELDS: readonly Field[] = [
+  fieldOf('ip', 'saddr'),
+  fieldOf('ip', 'daddr'),
+  fieldOf('ip', 'protocol'),
+  fieldOf('ip6', 'saddr'),
+  fieldOf('ip6', 'daddr'),
+  fieldOf('ip6', 'nexthdr'),
+  // Ports; type, code and id of ICMP messages.
+  { name: 'th', base: 'th', offset: bits(0), width: bits(48) },
+];
+
+function rewritesTuple({ name, changes }: Extract<Step, { kind: 'effect' }>): boolean {
+  if (changes === 'everything') return !KEEPS_TUPLE.test(name);
+  return changes.some(
+    (written) =>
+      !written.name.endsWith(' checksum') && TUPLE_FIELDS.some((field) => overlaps(written, field)),
+  );
+}
+
+/** Every flow begins with a packet that has its tuple and passes the rules that such packets meet. */
+function canTrace(ruleset: Ruleset): boolean {
+  return ruleset.tables.every(({ family, chains }) =>
+    chains.every(({ rules }) =>
+      rules.every(({ tracks, steps }) => {
+        // A bridge's connection tracking shares its table with layer 3, and not its hooks.
+        if (family === 'bridge' && tracks) return false;
+        return steps.every(
           (step) =>
-            step.kind === 'effect' &&
-            (step.name.startsWith('ct helper') || step.name.startsWith('ct expectation')),
-        ),
-      ),
+            step.kind !== 'effect' || !(BEGINS_FLOWS.test(step.name) || rewritesTuple(step)),
+        );
+      }),
     ),
   );
 }
@@ -71,85 +104,163 @@ function outsideOf(field: Field, ranges: readonly PortRange[]): Test {
   return { kind: 'lookup', key: [plain(field)], set, negated: true };
 }
 
-/** From somebody else to one of our own addresses, by IP version. */
-function toUsFromOthers(
-  facts: Facts,
-): readonly (readonly [version: 4 | 6, tests: readonly Test[]])[] {
-  return ([4, 6] as const).flatMap((version) => {
-    const own = (facts.localAddresses ?? [])
-      .filter((address) => address.version === version)
-      .map(({ value }) => value);
-    if (own.length === 0) return [];
-    const protocol = version === 4 ? 'ip' : 'ip6';
-    const etherType = version === 4 ? 0x0800n : 0x86ddn;
-    const tests = [
-      equals(META.protocol, etherType),
-      oneOf(fieldOf(protocol, 'daddr'), own),
-      not(oneOf(fieldOf(protocol, 'saddr'), own)),
-    ];
-    return [[version, tests] as const];
-  });
-}
-
 /** SYNs; given up: simultaneous open, and SYNs sent again on a flow that is already known. */
-function newConnections(): FlowKind {
-  const tests = [equals(META.l4proto, TCP), equals(FLAGS, SYN, FIN_SYN_RST_ACK)];
-  return {
-    label: 'TCP SYN: new by concession',
-    conditions: [tests],
-    tracking: { ...NO_FLOW, tupleOnly: false },
-  };
+const NEW_CONNECTIONS: FlowClass = {
+  label: 'TCP SYN: new by concession',
+  chain: [],
+  ways: [{ tests: [equals(META.l4proto, TCP), equals(FLAGS, SYN, FIN_SYN_RST_ACK)], without: 0 }],
+};
+
+/** What differs between the IP versions. */
+interface Version {
+  readonly version: 4 | 6;
+  readonly etherType: bigint;
+  readonly saddr: Field;
+  readonly daddr: Field;
+  readonly echo: { readonly protocol: bigint; readonly type: Field };
+  readonly request: bigint;
+  readonly reply: bigint;
+}
+
+const VERSIONS: readonly Version[] = [
+  {
+    version: 4,
+    etherType: 0x0800n,
+    saddr: fieldOf('ip', 'saddr'),
+    daddr: fieldOf('ip', 'daddr'),
+    echo: { protocol: 1n, type: fieldOf('icmp', 'type') },
+    request: 8n,
+    reply: 0n,
+  },
+  {
+    version: 6,
+    etherType: 0x86ddn,
+    saddr: fieldOf('ip6', 'saddr'),
+    daddr: fieldOf('ip6', 'daddr'),
+    echo: { protocol: 58n, type: fieldOf('icmpv6', 'type') },
+    request: 128n,
+    reply: 129n,
+  },
+];
+
+/** Protocols whose tuples have more than addresses; IPv6 hides another behind AH (51). */
+const OTHERS = not(oneOf(META.l4proto, [1n, TCP, UDP, 51n, 58n]));
+const WHOLE = equals(FRAME.fragment, 0n);
+
+/**
+ * Packets by what their flow can have begun with: an echo request only with one like itself (a reply
+ * begins nothing), all others with one like themselves or with one the other way.
+ */
+function waysOf(base: readonly Test[], { echo, request, reply }: Version, last: number) {
+  const icmp = (type: bigint): readonly Test[] => [
+    ...base,
+    equals(META.l4proto, echo.protocol),
+    equals(echo.type, type),
+  ];
+  return [
+    { tests: icmp(request), without: last },
+    { tests: [...base, oneOf(META.l4proto, [TCP, UDP])], without: 0 },
+    { tests: icmp(reply), without: 0 },
+    { tests: [...base, OTHERS], without: 0 },
+  ];
 }
 
 /**
- * Packets to ports that no reply comes to. A flow with this tuple can only have begun with a packet
- * like this one; where the rules drop every such packet by its tuple alone, none ever began.
+ * From others to this machine. Their flow began with one like them or with one that was sent from
+ * here; or forwarded with our own source, which only IPv4 refuses (fib_validate_source).
  */
-function unsolicited(facts: Facts, ports: readonly PortRange[] | null): FlowKind | null {
-  const base = toUsFromOthers(facts);
-  const echo = base.map(([version, tests]) => {
-    const [protocol, type] = version === 4 ? [1n, 8n] : [58n, 128n]; // echo request
-    const name = version === 4 ? 'icmp' : 'icmpv6';
+function toThisMachine(
+  of: Version,
+  own: readonly bigint[],
+  { role }: Facts,
+  ports: readonly PortRange[] | null,
+): FlowClass {
+  const { version, etherType, saddr, daddr } = of;
+  const base = [equals(META.protocol, etherType), oneOf(daddr, own), not(oneOf(saddr, own)), WHOLE];
+  const spoofed = version === 6 && role !== 'host';
+  const chain: readonly Supposition[] = [
+    { version, reversed: true, way: 'output' },
+    ...(spoofed ? [{ version, reversed: true, way: 'forward' } as const] : []),
+    { version, reversed: false, way: 'input' },
+  ];
+  const closed = (ports === null ? [] : ['tcp', 'udp']).map((name) => ({
+    tests: [
+      ...base,
+      equals(META.l4proto, name === 'tcp' ? TCP : UDP),
+      outsideOf(fieldOf(name, 'dport'), ports ?? []),
+    ],
+    without: 1,
+  }));
+  const label = `IPv${version} from others to this machine`;
+  return { label, chain, ways: [...closed, ...waysOf(base, of, chain.length - 1)] };
+}
+
+/** From others to others, without the destinations and sources that may be this machine's as well. */
+function pastThisMachine(of: Version, own: readonly bigint[], facts: Facts): FlowClass {
+  const { version, etherType, saddr, daddr } = of;
+  const others = [saddr, daddr].flatMap((field) => elsewhere(field, version, own, facts));
+  const base = [equals(META.protocol, etherType), ...others, WHOLE];
+  const chain: readonly Supposition[] = [
+    { version, reversed: true, way: 'forward' },
+    { version, reversed: false, way: 'forward' },
+  ];
+  return { label: `IPv${version} past this machine`, chain, ways: waysOf(base, of, 1) };
+}
+
+/** Tests that an address is certainly not this machine's. */
+function elsewhere(
+  field: Field,
+  version: 4 | 6,
+  own: readonly bigint[],
+  facts: Facts,
+): readonly Test[] {
+  const notOwn = own.length > 0 ? [not(oneOf(field, own))] : [];
+  return [...notOwn, ...specialAddresses(facts, version, field).map(not)];
+}
+
+function classesByProof(
+  states: FamilyStates,
+  facts: Facts,
+  ports: readonly PortRange[] | null,
+): readonly FlowClass[] {
+  const { localAddresses, role } = facts;
+  if (localAddresses === null) return [];
+  return VERSIONS.flatMap((of) => {
+    // Without connection tracking there are no rules on it either.
+    if (!states[of.version === 4 ? 'ip' : 'ip6'].tracks) return [];
+    const own = localAddresses
+      .filter(({ version }) => version === of.version)
+      .map(({ value }) => value);
     return [
-      ...tests,
-      equals(META.l4proto, protocol ?? 0n),
-      equals(fieldOf(name, 'type'), type ?? 0n),
+      ...(own.length > 0 ? [toThisMachine(of, own, facts, ports)] : []),
+      ...(role === 'router' ? [pastThisMachine(of, own, facts)] : []),
     ];
   });
-  const transport = base.flatMap(([, tests]) =>
-    ports === null
-      ? []
-      : [
-          [...tests, equals(META.l4proto, TCP), outsideOf(fieldOf('tcp', 'dport'), ports)],
-          [...tests, equals(META.l4proto, UDP), outsideOf(fieldOf('udp', 'dport'), ports)],
-        ],
-  );
-  const conditions = [...transport, ...echo];
-  if (conditions.length === 0) return null;
-  return {
-    label: 'no reply: nothing here can have asked for it',
-    conditions,
-    tracking: { ...NO_FLOW, tupleOnly: true },
-  };
 }
 
 /**
- * The kinds of packets whose `ct state` is known not to be established or related. None where
- * addresses are translated (tuples change) or helpers make flows related.
+ * The packets whose `ct state` may be known not to be established or related. None where a flow may
+ * begin otherwise than by a packet that the rules let through.
  */
-export function flowKinds(
+export function flowClasses(
   ruleset: Ruleset,
   states: FamilyStates,
   facts: Facts,
   concessions: FlowConcessions,
-): readonly FlowKind[] {
+): readonly FlowClass[] {
   const tracks = states.ip.tracks || states.ip6.tracks;
-  if (!tracks || states.ip.nat || states.ip6.nat || hasHelper(ruleset)) return [];
-  const kinds: FlowKind[] = [];
-  if (facts.conntrackFresh) {
-    const kind = unsolicited(facts, concessions.replyPorts);
-    if (kind !== null) kinds.push(kind);
-  }
-  if (concessions.synIsNew) kinds.push(newConnections());
-  return kinds;
+  if (!tracks || states.ip.nat || states.ip6.nat || !canTrace(ruleset)) return [];
+  return [
+    // First: what is given up needs no proof, and the others would hand on what they cannot prove.
+    ...(concessions.synIsNew ? [NEW_CONNECTIONS] : []),
+    ...(facts.conntrackFresh ? classesByProof(states, facts, concessions.replyPorts) : []),
+  ];
+}
+
+/** Whether it matters for a ruleset from which ports this machine opens flows. */
+export function repliesMatter(ruleset: Ruleset, states: FamilyStates, facts: Facts): boolean {
+  const fresh = { ...facts, conntrackFresh: true };
+  return flowClasses(ruleset, states, fresh, { synIsNew: false, replyPorts: [] }).some(({ ways }) =>
+    ways.some(({ without }) => without > 0),
+  );
 }

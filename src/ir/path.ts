@@ -92,6 +92,20 @@ export function selectPath(ruleset: Ruleset, facts: Facts): HookPath {
   };
 }
 
+/** The chains of a layer-3 hook that filter packets of one IP version, in the kernel's order. */
+export function filterChains(ruleset: Ruleset, hook: Hook, version: 4 | 6): readonly PathChain[] {
+  const families = ['inet', version === 4 ? 'ip' : 'ip6'];
+  const tables = ruleset.tables.filter(
+    ({ family, dormant }) => families.includes(family) && !dormant,
+  );
+  const chains = tables.flatMap((table) =>
+    table.chains.flatMap((chain) =>
+      chain.base === null ? [] : { table, chain, base: chain.base },
+    ),
+  );
+  return inKernelOrder(chains.filter(({ base }) => base.hook === hook && base.type !== 'nat'));
+}
+
 /** What the whole ruleset turns on for one IP version. */
 export interface FamilyState {
   /** Connection tracking, and with it defragmentation at priority -400. */

@@ -11,19 +11,12 @@ export interface Site {
   readonly hook: Hook;
   /** What statements before it, or NAT, may have rewritten. */
   readonly changed: readonly Field[] | 'everything';
-  readonly tracking: Tracking;
+  /** Values `ct state` may have. */
+  readonly states: FlowStates;
 }
 
-/** What is assumed of the packet's flow. */
-export interface Tracking {
-  /** Values `ct state` may have. */
-  readonly states: readonly bigint[];
-  /**
-   * Rules are to decide by the flow's tuple alone, for all packets that share it with this one,
-   * whatever device they come from: other fields, and devices where that matters, are unknown.
-   */
-  readonly tupleOnly: boolean;
-}
+/** What is assumed of the packet's flow: values that `ct state` may have. */
+export type FlowStates = readonly bigint[];
 
 const INVALID = 1n;
 const ESTABLISHED = 2n;
@@ -32,16 +25,16 @@ const NEW = 8n;
 const UNTRACKED = 64n;
 
 /** Nothing is assumed. */
-export const ANY_FLOW: Tracking = {
-  states: [INVALID, ESTABLISHED, RELATED, NEW, UNTRACKED],
-  tupleOnly: false,
-};
+export const ANY_FLOW: FlowStates = [INVALID, ESTABLISHED, RELATED, NEW, UNTRACKED];
 
 /** Where connection tracking has not run yet: below NF_IP_PRI_CONNTRACK, -200. */
-export const UNSEEN_FLOW: Tracking = { states: [INVALID, UNTRACKED], tupleOnly: false };
+export const UNSEEN_FLOW: FlowStates = [INVALID, UNTRACKED];
 
 /** The packet belongs to no flow that connection tracking knows. */
-export const NO_FLOW: Tracking = { states: [INVALID, NEW, UNTRACKED], tupleOnly: false };
+export const NO_FLOW: FlowStates = [INVALID, NEW, UNTRACKED];
+
+/** The packet is the first of its flow, if a rule lets it through: only such packets begin one. */
+export const FIRST_OF_FLOW: FlowStates = [NEW];
 
 /** A test after resolution: certain, or what is left to check on the frame. */
 export type Resolved = boolean | Test;
@@ -67,7 +60,6 @@ function constantOf(field: Field, site: Site): Constant | null {
   switch (fieldKey(field)) {
     case META.iif.name:
     case META.iifname.name:
-      if (site.tracking.tupleOnly && !site.facts.soleDevice) return null;
       return { kind: 'value', value: nameValue(site.facts.device) };
     case META.iiftype.name:
       return { kind: 'value', value: ARPHRD_ETHER };
@@ -148,26 +140,6 @@ function requiresUnmerged(test: Extract<Test, { kind: 'compare' }>): boolean {
 
 const HIDDEN_TAG_FROM = 96; // bits: a tag in metadata shifts what lies behind the addresses
 
-/** Fields that all packets of one flow and direction share: addresses, protocol, ports, ICMP type. */
-const TUPLE: ReadonlySet<string> = new Set([
-  META.protocol.name,
-  META.nfproto.name,
-  META.l4proto.name,
-  'nh:96:32', // ip saddr
-  'nh:128:32', // ip daddr
-  'nh:72:8', // ip protocol
-  'nh:64:128', // ip6 saddr
-  'nh:192:128', // ip6 daddr
-  'th:0:16', // sport; ICMP type and code
-  'th:16:16', // dport
-  'th:0:8', // ICMP type
-  'th:8:8', // ICMP code
-]);
-
-function isInTuple(field: Field): boolean {
-  return TUPLE.has(fieldKey(field)) && !field.name.startsWith('@');
-}
-
 /** Why the frame on the wire does not tell what this operand yields, or null when it does. */
 function hiddenBecause(
   operand: Operand,
@@ -182,18 +154,12 @@ function hiddenBecause(
   ) {
     return unknown('match/changed-before', 'may have been rewritten before this rule', field);
   }
-  if (site.tracking.tupleOnly && !isInTuple(field)) {
-    return unknown('match/not-of-flow', 'may differ in other packets of the same flow', field);
-  }
   switch (fieldKey(field)) {
     case CT_STATE.name:
       return unknown('match/ct-state', 'depends on connection tracking', field);
     case META.mark.name:
     case META.priority.name:
       return unknown('match/packet-mark', 'is set by software, not carried by the frame', field);
-    case META.iif.name:
-    case META.iifname.name:
-      return unknown('match/other-device', 'the flow may have begun on another device', field);
     case META.iifgroup.name:
       return unknown('match/device-group', 'the device group is not known', field);
     case META.oif.name:
@@ -228,7 +194,8 @@ const MAC: Field = { name: 'ether daddr', base: 'll', offset: 0, width: 48 } as 
 const GROUP_BIT = 0x010000000000n;
 const BROADCAST = ones(48);
 
-function holdsCompare(test: Extract<Test, { kind: 'compare' }>, loaded: bigint): boolean {
+/** Whether a comparison holds for a loaded value. */
+export function holdsCompare(test: Extract<Test, { kind: 'compare' }>, loaded: bigint): boolean {
   const value = applyOperand(test.operand, loaded);
   return (value >= test.lo && value <= test.hi) !== test.negated;
 }
@@ -276,11 +243,26 @@ function resolvePacketType(accepts: (type: bigint) => boolean, site: Site): Reso
 }
 
 /** A test on `ct state`: certain where it comes out the same for every state there may be. */
-function agree({ tracking }: Site, holds: (state: bigint) => boolean): Resolved {
-  const outcomes = tracking.states.map(holds);
+function agree({ states }: Pick<Site, 'states'>, holds: (state: bigint) => boolean): Resolved {
+  const outcomes = states.map(holds);
   if (outcomes.every((outcome) => outcome)) return true;
   if (outcomes.every((outcome) => !outcome)) return false;
   return unknown('match/ct-state', 'depends on connection tracking', CT_STATE);
+}
+
+/** A test on `ct state` alone; null for any other. */
+export function resolveState(test: Test, site: Pick<Site, 'states'>): Resolved | null {
+  if (test.kind === 'unknown') return null;
+  const operands = test.kind === 'compare' ? [test.operand] : test.key;
+  const [only] = operands;
+  if (only === undefined || operands.length > 1) return null;
+  if (fieldKey(only.field) !== CT_STATE.name) return null;
+  if (test.kind === 'compare') return agree(site, (state) => holdsCompare(test, state));
+  if (test.set.unknown !== null) return null;
+  return agree(
+    site,
+    (state) => (findElement(test.set, applyOperand(only, state)) !== null) !== test.negated,
+  );
 }
 
 /** Hop limits are already one less when a forward chain sees the packet; the frame has the old one. */
@@ -297,25 +279,8 @@ function isHopLimit(field: Field): boolean {
   return field.name === 'ip ttl' || field.name === 'ip6 hoplimit';
 }
 
-const LOOPBACK = nameValue('lo');
-
-function isDevice(field: Field): boolean {
-  return fieldKey(field) === META.iif.name || fieldKey(field) === META.iifname.name;
-}
-
-function isExactly(
-  { operand, lo, hi }: Extract<Test, { kind: 'compare' }>,
-  value: bigint,
-): boolean {
-  return lo === value && hi === value && operand.mask === ones(operand.field.width);
-}
-
 function resolveCompare(test: Extract<Test, { kind: 'compare' }>, site: Site): Resolved {
   const { field } = test.operand;
-  if (fieldKey(field) === CT_STATE.name) {
-    return agree(site, (state) => holdsCompare(test, state));
-  }
-  if (isDevice(field) && site.tracking.tupleOnly && isExactly(test, LOOPBACK)) return test.negated;
   const constant = constantOf(field, site);
   if (constant?.kind === 'absent') return false;
   if (constant?.kind === 'value') return holdsCompare(test, constant.value);
@@ -356,11 +321,17 @@ export type ResolvedLookup =
   | { readonly kind: 'breaks' }
   | Extract<Test, { kind: 'unknown' }>;
 
-/** Resolves the key of a lookup or verdict map; see `ResolvedLookup`. */
-export function resolveLookup(
+/** What one part of a key yields: a constant, nothing (the load fails), what to load, or unknown. */
+export type Placed =
+  | Constant
+  | { readonly kind: 'load'; readonly operand: Operand }
+  | Extract<Test, { kind: 'unknown' }>;
+
+/** Puts what is known of its parts into a lookup; see `ResolvedLookup`. */
+export function placeKey(
   key: readonly Operand[],
   set: ElementSet,
-  site: Site,
+  place: (operand: Operand) => Placed,
 ): ResolvedLookup {
   if (set.unknown !== null) {
     return { kind: 'unknown', reason: set.unknown, stateful: false, text: set.name ?? 'set' };
@@ -368,27 +339,54 @@ export function resolveLookup(
   const rest: Operand[] = [];
   let resolved = set;
   for (const operand of key) {
-    const constant = constantOf(operand.field, site);
-    if (constant?.kind === 'absent') return { kind: 'breaks' };
-    if (constant?.kind === 'value') {
-      resolved = fixPart(resolved, rest.length, applyOperand(operand, constant.value));
-      continue;
-    }
-    const hidden = hiddenBecause(operand, site);
-    if (hidden !== null) return hidden;
-    if (site.hook === 'forward' && isHopLimit(operand.field)) {
-      return unknown('match/changed-before', 'forwarding takes one off', operand.field);
-    }
-    if (fieldKey(operand.field) === META.pkttype.name) {
-      return unknown('match/packet-type', 'only supported alone, not in a key', operand.field);
-    }
-    rest.push(operand);
+    const placed = place(operand);
+    if (placed.kind === 'absent') return { kind: 'breaks' };
+    if (placed.kind === 'unknown') return placed;
+    if (placed.kind === 'load') rest.push(placed.operand);
+    else resolved = fixPart(resolved, rest.length, applyOperand(operand, placed.value));
   }
   return { kind: 'lookup', key: rest, set: resolved };
 }
 
+function placeOperand(operand: Operand, site: Site): Placed {
+  const { field } = operand;
+  const known = constantOf(field, site) ?? hiddenBecause(operand, site);
+  if (known !== null) return known;
+  if (site.hook === 'forward' && isHopLimit(field)) {
+    return unknown('match/changed-before', 'forwarding takes one off', field);
+  }
+  if (fieldKey(field) === META.pkttype.name) {
+    return unknown('match/packet-type', 'only supported alone, not in a key', field);
+  }
+  return { kind: 'load', operand };
+}
+
+/** Resolves the key of a lookup or verdict map; see `ResolvedLookup`. */
+export function resolveLookup(
+  key: readonly Operand[],
+  set: ElementSet,
+  site: Site,
+): ResolvedLookup {
+  return placeKey(key, set, (operand) => placeOperand(operand, site));
+}
+
+/** A lookup that is a test: certain where nothing is left of its key, or of its set. */
+export function settleLookup(
+  test: Extract<Test, { kind: 'lookup' }>,
+  resolved: ResolvedLookup,
+): Resolved {
+  if (resolved.kind === 'breaks') return false;
+  if (resolved.kind === 'unknown') return resolved;
+  const some = resolved.set.elements.lo.length > 0;
+  if (resolved.key.length === 0) return some !== test.negated;
+  if (!some && !test.negated) return false;
+  return { ...test, key: resolved.key, set: resolved.set };
+}
+
 /** Puts in what is constant on the device, and marks as unknown what the frame does not tell. */
 export function resolveTest(test: Test, site: Site): Resolved {
+  const state = resolveState(test, site);
+  if (state !== null) return state;
   switch (test.kind) {
     case 'unknown':
       return test;
@@ -409,9 +407,6 @@ export function findElement({ elements }: ElementSet, value: bigint): number | n
 function resolveLookupTest(test: Extract<Test, { kind: 'lookup' }>, site: Site): Resolved {
   const [only] = test.key;
   const alone = test.key.length === 1 && only !== undefined;
-  if (alone && fieldKey(only.field) === CT_STATE.name && test.set.unknown === null) {
-    return agree(site, (state) => findElement(test.set, applyOperand(only, state)) !== null);
-  }
   if (alone && fieldKey(only.field) === META.pkttype.name && test.set.unknown === null) {
     const { lo, hi } = test.set.elements;
     return resolvePacketType((type) => {
@@ -419,13 +414,7 @@ function resolveLookupTest(test: Extract<Test, { kind: 'lookup' }>, site: Site):
       return lo.some((low, i) => value >= low && value <= (hi[i] ?? low)) !== test.negated;
     }, site);
   }
-  const resolved = resolveLookup(test.key, test.set, site);
-  if (resolved.kind === 'breaks') return false;
-  if (resolved.kind === 'unknown') return resolved;
-  const some = resolved.set.elements.lo.length > 0;
-  if (resolved.key.length === 0) return some !== test.negated;
-  if (!some && !test.negated) return false;
-  return { ...test, key: resolved.key, set: resolved.set };
+  return settleLookup(test, resolveLookup(test.key, test.set, site));
 }
 
 /** Bytes of an interface name, for listings. */

@@ -2,7 +2,7 @@ import type { Reason } from '../support/diagnostics.ts';
 import type { Counter, Entry, Stage, Target } from './classifier.ts';
 import type { Facts } from './facts.ts';
 import type { Field } from './fields.ts';
-import type { Tracking } from './resolve-test.ts';
+import type { FlowStates } from './resolve-test.ts';
 
 /** A place later in the list, known once everything before it is written. */
 export interface Label {
@@ -30,7 +30,7 @@ export interface Builder {
   readonly emitted: Set<string>;
   readonly facts: Facts;
   /** What is assumed of the flows of the frames that come this way. */
-  tracking: Tracking;
+  states: FlowStates;
   /** What earlier statements on the path may have rewritten. */
   changed: Field[] | 'everything';
 }

@@ -18,7 +18,7 @@ export type Place = FilePlace | RulesetPlace;
 export interface Diagnostic {
   /** Stable `stage/what-is-wrong`. */
   readonly code: string;
-  readonly severity: 'error' | 'warning';
+  readonly severity: 'error' | 'warning' | 'notice';
   readonly message: string;
   /** What to change, or null when nothing more can be said. */
   readonly help: string | null;

@@ -51,6 +51,7 @@ export interface KernelLab {
    * Sends the frames in order and tells how far each one came. Bytes 6 to 11 are overwritten (the
    * frame's number, as a locally administered unicast source MAC), so what matches on `ether saddr`
    * cannot be tested. A reassembled packet counts for one of its fragments. Needs a ruleset.
+   * A frame with source MAC ff:ff:ff:ff:ff:ff is not sent: the receiver sends its packet (`unsent`).
    */
   observe(frames: readonly Uint8Array[]): Promise<Observation>;
   /** `observe` for one hook. */
@@ -115,9 +116,12 @@ export function hookVerdict(observation: Observation, index: number, hook: LabHo
   return ((mask >> (shift + 1)) & 1) === 1 ? 'accepted' : 'dropped';
 }
 
-/** Makes the namespaces; `router` turns on forwarding (default routes leave by eth1, without ARP). */
+/**
+ * Makes the namespaces; `router` turns on forwarding (default routes leave by eth1, without ARP);
+ * `speaks` lets the receiver answer and send, what it sends not being told from frames that arrive.
+ */
 export async function openKernelLab(
-  options: { readonly router?: boolean } = {},
+  options: { readonly router?: boolean; readonly speaks?: boolean } = {},
 ): Promise<KernelLab> {
   const helper = await buildLabHelper();
   const namespaces = await openLabNamespaces(options.router ?? false);
@@ -127,7 +131,11 @@ export async function openKernelLab(
   let attached: XdpMode | null = null;
 
   const loadRuleset = async (nftText: string) => {
-    await runInside(receiver, ['nft', '-f', '-'], `flush ruleset\n${nftText}\n${oracleRuleset()}`);
+    await runInside(
+      receiver,
+      ['nft', '-f', '-'],
+      `flush ruleset\n${nftText}\n${oracleRuleset(options.speaks ?? false)}`,
+    );
     if (TRACKING.test(nftText)) await runCommand(helper, ['forget', receiver]);
     ruleset = nftText;
   };

@@ -35,10 +35,10 @@ const MUTE = `  chain mute {
   }`;
 
 /**
- * Chains before and after all others at every hook that note each packet's source MAC; and one that
- * keeps the receiver from sending anything of its own.
+ * Chains before and after all others at every hook that note each packet's source MAC; and, unless
+ * it `speaks`, one that keeps the receiver from sending anything of its own.
  */
-export function oracleRuleset(): string {
+export function oracleRuleset(speaks: boolean): string {
   return `table netdev ${ORACLE_TABLE} {
 ${watchHook('ingress')}
 }
@@ -46,7 +46,7 @@ table inet ${ORACLE_TABLE} {
 ${watchHook('prerouting')}
 ${watchHook('input')}
 ${watchHook('forward')}
-${MUTE}
+${speaks ? '' : MUTE}
 }
 `;
 }

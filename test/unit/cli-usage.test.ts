@@ -22,6 +22,7 @@ const wrongUsage: readonly (readonly [said: string, ...args: string[]])[] = [
   ['0xffffffff', 'compile', EDGE, '--target', 'cbpf', '--return-drop', '-1'],
   ['leave -o out', 'compile', EDGE, '--target', 'ebpf', '--emit', 'ruleset', '-o', 'x'],
   ['--frame HEX or by --pcap FILE', 'trace', EDGE],
+  ['A whole number of seconds', 'deploy', EDGE, '--dev', 'eth0', '--wait-fresh', 'soon'],
   ['even number of hex digits', 'trace', EDGE, '--frame', 'abc'],
 ];
 

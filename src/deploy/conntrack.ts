@@ -1,0 +1,85 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { parseJson, warning } from './machine.ts';
+import type { Transport } from './transport.ts';
+
+/** A number in a file of /proc/sys/net; null where there is none. */
+async function readNumber(transport: Transport, path: string): Promise<number | null> {
+  const { code, stdout } = await transport.run(['cat', '--', `/proc/sys/net/${path}`]);
+  const value = Number(stdout.trim());
+  return code === 0 && stdout.trim() !== '' && Number.isInteger(value) ? value : null;
+}
+
+/** How many flows connection tracking knows, begun or not; null where that cannot be read. */
+export function countFlows(transport: Transport): Promise<number | null> {
+  return readNumber(transport, 'netfilter/nf_conntrack_count');
+}
+
+/** Packets between the ports of a bridge go through layer-3 chains and make flows known there. */
+async function bridgesTrack(transport: Transport): Promise<boolean> {
+  const { code, stdout } = await transport.run(['ip', '-j', 'link', 'show', 'type', 'bridge']);
+  const bridges = parseJson(stdout.trim() === '' ? '[]' : stdout);
+  if (code === 0 && Array.isArray(bridges) && bridges.length === 0) return false;
+  const files = ['bridge/bridge-nf-call-iptables', 'bridge/bridge-nf-call-ip6tables'];
+  const calls = await Promise.all(files.map((file) => readNumber(transport, file)));
+  return calls.some((value) => value !== null && value !== 0);
+}
+
+/** Connection tracking knows no flow, so none from before the ruleset; see docs/stateful.md. */
+export async function isFresh(transport: Transport): Promise<boolean> {
+  return (await countFlows(transport)) === 0 && !(await bridgesTrack(transport));
+}
+
+const EMPTY_IT =
+  'wait until none is left with --wait-fresh SECONDS, or empty the table with `conntrack -F`';
+
+/** What speaks against a given `conntrack=fresh`; with `force` it is said and believed. */
+export async function reviewFresh(transport: Transport, force: boolean): Promise<Result<null>> {
+  const count = await countFlows(transport);
+  const bridged = await bridgesTrack(transport);
+  if (count === 0 && !bridged) return succeed(null);
+  const message = bridged
+    ? 'conntrack=fresh is given, but bridged packets make flows known (bridge-nf-call-iptables)'
+    : count === null
+      ? 'conntrack=fresh is given, but nf_conntrack_count cannot be read here'
+      : `conntrack=fresh is given, but connection tracking knows ${count} flows`;
+  const code = 'deploy/conntrack-not-fresh';
+  if (force) return succeed(null, [warning(code, message)]);
+  const help = bridged
+    ? 'leave the fact out, or switch that off'
+    : `${EMPTY_IT}; if all of them began under this ruleset, say so with --force`;
+  return fail(errorAt(code, message, { help }));
+}
+
+/** Time as `waitFresh` needs it, in milliseconds. */
+export interface Clock {
+  readonly now: () => number;
+  readonly sleep: (duration: number) => Promise<unknown>;
+}
+
+const POLL = 200; // milliseconds: a flow that has just ended stays for seconds anyway
+
+/** Waits until connection tracking knows no flow; that is so from then on, whatever begins after. */
+export async function waitFresh(
+  transport: Transport,
+  seconds: number,
+  clock: Clock = { now: () => performance.now(), sleep },
+): Promise<Result<null>> {
+  const end = clock.now() + seconds * 1000;
+  for (;;) {
+    if (await isFresh(transport)) return succeed(null);
+    const left = end - clock.now();
+    if (left > 0) {
+      await clock.sleep(Math.min(POLL, left));
+      continue;
+    }
+    const count = await countFlows(transport);
+    const known = count === null ? 'cannot be counted' : `are ${count}`;
+    const message = `after ${seconds} s the flows that connection tracking knows ${known}`;
+    const help =
+      count === 0
+        ? 'bridged packets make flows known: switch bridge-nf-call-iptables off'
+        : 'wait longer, empty the table with `conntrack -F` meanwhile, or leave --wait-fresh out';
+    return fail(errorAt('deploy/conntrack-not-fresh', message, { help }));
+  }
+}
