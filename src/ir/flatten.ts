@@ -12,7 +12,7 @@ import {
   undecidedDestinations,
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
-import { META } from './fields.ts';
+import { CT_STATE, META } from './fields.ts';
 import { type Frame, noteChange, pushRules } from './flatten-rules.ts';
 import { type FlowConcessions, flowKinds, NO_FLOW_CONCESSIONS } from './flows.ts';
 import { equals, within } from './operand.ts';
@@ -24,8 +24,22 @@ import {
   type PathChain,
   selectPath,
 } from './path.ts';
-import { ANY_FLOW, resolveTest, type Site, type Tracking, UNSEEN_FLOW } from './resolve-test.ts';
-import { type BaseChain, type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
+import {
+  ANY_FLOW,
+  AS_WRITTEN,
+  resolveTest,
+  type Site,
+  type Tracking,
+  UNSEEN_FLOW,
+} from './resolve-test.ts';
+import {
+  type BaseChain,
+  type Chain,
+  formatRuleId,
+  type Ruleset,
+  type Table,
+  type Test,
+} from './ruleset.ts';
 import {
   type Builder,
   bind,
@@ -132,6 +146,7 @@ const TRACKING = -200; // NF_IP_PRI_CONNTRACK
 
 /** What is assumed at a chain: connection tracking has seen the packet from its own priority on. */
 function trackingAt({ hook, priority }: BaseChain, assumed: Tracking): Tracking {
+  if (assumed === AS_WRITTEN) return assumed;
   if (hook !== 'prerouting' || priority >= TRACKING) return assumed;
   return { ...UNSEEN_FLOW, tupleOnly: assumed.tupleOnly };
 }
@@ -262,6 +277,30 @@ function resolveTarget(draft: Draft, length: number): Target {
     : { kind: 'entry', index, uncertain: draft.uncertain };
 }
 
+function createBuilder(facts: Facts, tracking: Tracking): Builder {
+  return {
+    entries: [],
+    stages: [],
+    counters: [],
+    counterIndex: new Map(),
+    leftOut: new Map(),
+    emitted: new Set(),
+    facts,
+    changed: [],
+    tracking,
+  };
+}
+
+function classifierOf({ entries, stages, counters, facts }: Builder): Classifier {
+  const { length } = entries;
+  const resolved = entries.map((entry) => ({
+    ...entry,
+    then: resolveTarget(entry.then, length),
+    otherwise: resolveTarget(entry.otherwise, length),
+  }));
+  return { device: facts.device, entries: resolved, stages, counters };
+}
+
 /**
  * Lowers a ruleset to the walk that frames received on `facts.device` take: the base chains of
  * netdev ingress, prerouting and input or forward in the kernel's order, jumps written out, the
@@ -273,30 +312,29 @@ export function flatten(
   options: FlattenOptions = PLAIN,
 ): Flattened {
   const path = selectPath(ruleset, facts);
-  const builder: Builder = {
-    entries: [],
-    stages: [],
-    counters: [],
-    counterIndex: new Map(),
-    leftOut: new Map(),
-    emitted: new Set(),
-    facts,
-    changed: [],
-    tracking: ANY_FLOW,
-  };
+  const builder = createBuilder(facts, ANY_FLOW);
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
   if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
-  const { length } = builder.entries;
-  const entries = builder.entries.map((entry) => ({
-    ...entry,
-    then: resolveTarget(entry.then, length),
-    otherwise: resolveTarget(entry.otherwise, length),
-  }));
-  const { stages, counters } = builder;
-  const classifier = { device: facts.device, entries, stages, counters };
-  return { classifier, leftOut: explainLeftOut(ruleset, path, builder) };
+  return { classifier: classifierOf(builder), leftOut: explainLeftOut(ruleset, path, builder) };
+}
+
+/** Whether statements of a table change what `ct state` says of a packet on its way. */
+function changesTracking({ chains }: Table): boolean {
+  const steps = chains.flatMap(({ rules }) => rules.flatMap((rule) => rule.steps));
+  return steps.some((step) => step.kind === 'effect' && /^(notrack|ct |synproxy)/.test(step.name));
+}
+
+/**
+ * One base chain alone with all it calls, as it is written: what is true of this walk is true of every
+ * packet that gets to the chain, whatever device it comes from.
+ */
+export function flattenChain(chain: PathChain, facts: Facts): Classifier {
+  const builder = createBuilder(facts, AS_WRITTEN);
+  if (changesTracking(chain.table)) builder.changed = [CT_STATE];
+  pushBaseChain(builder, chain);
+  return classifierOf(builder);
 }
 
 function notRun(chain: Chain, facts: Facts): Reason {

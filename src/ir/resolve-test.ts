@@ -2,7 +2,7 @@ import { ones, writeUint } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
 import type { Facts } from './facts.ts';
 import { CT_STATE, type Field, fieldKey, META } from './fields.ts';
-import { applyOperand, equals, overlaps, plain, splitKey } from './operand.ts';
+import { applyOperand, equals, overlaps, plain, splitKey, testedFields } from './operand.ts';
 import type { ElementSet, Hook, Operand, Test } from './ruleset.ts';
 
 /** What is known where a rule runs. */
@@ -42,6 +42,12 @@ export const UNSEEN_FLOW: Tracking = { states: [INVALID, UNTRACKED], tupleOnly: 
 
 /** The packet belongs to no flow that connection tracking knows. */
 export const NO_FLOW: Tracking = { states: [INVALID, NEW, UNTRACKED], tupleOnly: false };
+
+/**
+ * Rules are read as they are written, for any packet of any device: every field, also metadata, is
+ * compared as the kernel sees it there, and only what may have been rewritten before is unknown.
+ */
+export const AS_WRITTEN: Tracking = { ...ANY_FLOW };
 
 /** A test after resolution: certain, or what is left to check on the frame. */
 export type Resolved = boolean | Test;
@@ -168,6 +174,18 @@ function isInTuple(field: Field): boolean {
   return TUPLE.has(fieldKey(field)) && !field.name.startsWith('@');
 }
 
+/** Of these fields, the one that may have been rewritten before the rule sees it, as unknown. */
+function rewrittenOf(
+  fields: readonly Field[],
+  changed: Site['changed'],
+): Extract<Test, { kind: 'unknown' }> | null {
+  const field = fields.find(
+    (one) => changed === 'everything' || changed.some((written) => overlaps(written, one)),
+  );
+  if (field === undefined) return null;
+  return unknown('match/changed-before', 'may have been rewritten before this rule', field);
+}
+
 /** Why the frame on the wire does not tell what this operand yields, or null when it does. */
 function hiddenBecause(
   operand: Operand,
@@ -176,12 +194,8 @@ function hiddenBecause(
 ): Extract<Test, { kind: 'unknown' }> | null {
   const { field } = operand;
   const { facts, hook, changed } = site;
-  if (
-    field.base !== 'meta' &&
-    (changed === 'everything' || changed.some((written) => overlaps(written, field)))
-  ) {
-    return unknown('match/changed-before', 'may have been rewritten before this rule', field);
-  }
+  const rewritten = field.base === 'meta' ? null : rewrittenOf([field], changed);
+  if (rewritten !== null) return rewritten;
   if (site.tracking.tupleOnly && !isInTuple(field)) {
     return unknown('match/not-of-flow', 'may differ in other packets of the same flow', field);
   }
@@ -365,6 +379,10 @@ export function resolveLookup(
   if (set.unknown !== null) {
     return { kind: 'unknown', reason: set.unknown, stateful: false, text: set.name ?? 'set' };
   }
+  if (site.tracking === AS_WRITTEN) {
+    const fields = key.map(({ field }) => field);
+    return rewrittenOf(fields, site.changed) ?? { kind: 'lookup', key, set };
+  }
   const rest: Operand[] = [];
   let resolved = set;
   for (const operand of key) {
@@ -389,6 +407,11 @@ export function resolveLookup(
 
 /** Puts in what is constant on the device, and marks as unknown what the frame does not tell. */
 export function resolveTest(test: Test, site: Site): Resolved {
+  if (site.tracking === AS_WRITTEN && test.kind !== 'unknown') {
+    const unreliable = test.kind === 'lookup' ? resolveLookup(test.key, test.set, site) : null;
+    if (unreliable?.kind === 'unknown') return unreliable;
+    return rewrittenOf(testedFields(test), site.changed) ?? test;
+  }
   switch (test.kind) {
     case 'unknown':
       return test;
