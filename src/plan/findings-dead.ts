@@ -16,11 +16,6 @@ export type Dead =
 /** Rules compared one by one, in all: keeps the time near enough linear. */
 const MOST_PAIRS = 3_000_000;
 
-/** Entries that take what they match past later entries, by one constraint they all have. */
-interface Bucket extends Span {
-  readonly members: number[];
-}
-
 /** Up to which entry packets that match this one are seen by no other; 0 when they go on. */
 function untilOf(index: number, { then }: Entry): number {
   if (then.kind === 'unknown') return 0;
@@ -28,59 +23,74 @@ function untilOf(index: number, { then }: Entry): number {
   return then.index > index + 1 ? then.index : 0;
 }
 
-function spanOf(match: Match, field: string): Span | null {
-  const values = match.fields.get(field);
-  const lo = values?.lo[0];
-  const hi = values?.hi.at(-1);
-  return lo === undefined || hi === undefined ? null : { lo, hi };
+/** One thing that entries ask for: a field with values from `lo` to `hi`, or another test. */
+interface Constraint extends Span {
+  readonly field: string;
+  /** How many entries ask for it. */
+  uses: number;
+  /** Entries that stand under it. */
+  readonly members: number[];
 }
 
-/** The constraints of a match, each as a field with its span, or as the text of another test. */
-function constraintsOf(match: Match): readonly { field: string; span: Span }[] {
-  const spans = [...match.fields.keys()].flatMap((field) => {
-    const span = spanOf(match, field);
-    return span === null ? [] : [{ field, span }];
+/** The constraints of every entry; equal ones are one object. */
+function listConstraints(matches: readonly Match[]): readonly (readonly Constraint[])[] {
+  const known = new Map<string, Map<string, Constraint>>();
+  const constraint = (field: string, id: string, lo: bigint, hi: bigint): Constraint => {
+    let ids = known.get(field);
+    if (ids === undefined) {
+      ids = new Map();
+      known.set(field, ids);
+    }
+    let found = ids.get(id);
+    if (found === undefined) {
+      found = { field, lo, hi, uses: 0, members: [] };
+      ids.set(id, found);
+    }
+    found.uses += 1;
+    return found;
+  };
+  return matches.map(({ fields, others }) => {
+    const own: Constraint[] = others.map((other) => constraint(other, '', 0n, 0n));
+    for (const [field, { lo, hi, id }] of fields) {
+      const [least, most] = [lo[0], hi.at(-1)];
+      if (least !== undefined && most !== undefined) own.push(constraint(field, id, least, most));
+    }
+    return own;
   });
-  return [...spans, ...match.others.map((field) => ({ field, span: { lo: 0n, hi: 0n } }))];
 }
 
 /**
- * Makes a function that lists entries which may match all that another does. Each entry stands under
- * the rarest of its constraints, so that a question looks at few.
+ * Makes a function that lists groups of entries which may match all that another does. Each entry
+ * stands under the rarest of its constraints, so that a question looks at few.
  */
 function indexCovers(
   matches: readonly Match[],
   covering: readonly number[],
-): (match: Match) => readonly number[] {
-  const uses = new Map<string, number>();
-  const nameOf = (field: string, { lo, hi }: Span): string => `${field}|${lo}|${hi}`;
-  const constraints = matches.map(constraintsOf);
-  for (const index of covering) {
-    for (const { field, span } of constraints[index] ?? []) {
-      const name = nameOf(field, span);
-      uses.set(name, (uses.get(name) ?? 0) + 1);
-    }
-  }
-  const fields = new Map<string, Map<string, Bucket>>();
+): (index: number) => readonly (readonly number[])[] {
+  const constraints = listConstraints(matches);
+  const fields = new Map<string, Constraint[]>();
   for (const index of covering) {
     const own = constraints[index] ?? [];
-    const names = own.map(({ field, span }) => uses.get(nameOf(field, span)) ?? 0);
-    const rarest = own[names.indexOf(Math.min(...names))];
-    if (rarest === undefined) continue;
-    const { field, span } = rarest;
-    const buckets = fields.get(field) ?? new Map<string, Bucket>();
-    fields.set(field, buckets);
-    const bucket = buckets.get(nameOf(field, span)) ?? { ...span, members: [] };
-    buckets.set(nameOf(field, span), bucket);
-    bucket.members.push(index);
+    const [first] = own;
+    if (first === undefined) continue;
+    const rarest = own.reduce((a, b) => (b.uses < a.uses ? b : a), first);
+    rarest.members.push(index);
+    if (rarest.members.length > 1) continue;
+    const used = fields.get(rarest.field);
+    if (used === undefined) fields.set(rarest.field, [rarest]);
+    else used.push(rarest);
   }
-  const trees = new Map(
-    [...fields].map(([name, own]) => [name, createContaining([...own.values()])]),
-  );
-  return (match) =>
-    constraintsOf(match).flatMap(({ field, span }) =>
-      (trees.get(field)?.(span) ?? []).flatMap(({ members }) => members),
-    );
+  const trees = new Map([...fields].map(([field, own]) => [field, createContaining(own)]));
+  const answers = new Map<Constraint, readonly (readonly number[])[]>();
+  return (index) =>
+    (constraints[index] ?? []).flatMap((constraint) => {
+      let groups = answers.get(constraint);
+      if (groups === undefined) {
+        groups = (trees.get(constraint.field)?.(constraint) ?? []).map(({ members }) => members);
+        answers.set(constraint, groups);
+      }
+      return groups;
+    });
 }
 
 /** Finds entries that no packet ever matches, with the reason; null for the others. */
@@ -102,12 +112,16 @@ export function findDead(
   const coverOf = (index: number, match: Match): Dead | null => {
     if (pairs > MOST_PAIRS) return null;
     let first: number | null = null;
-    for (const by of candidates(match)) {
-      pairs += 1;
-      const [entry, other] = [entries[by], matches[by]];
-      if (by >= index || (first !== null && by >= first) || dead[by] !== null) continue;
-      if (entry === undefined || other === undefined || untilOf(by, entry) <= index) continue;
-      if (implies(match, other) && dominates(by, index)) first = by;
+    for (const group of candidates(index)) {
+      for (const by of group) {
+        pairs += 1;
+        // Ascending: the rest of the group comes later still.
+        if (by >= (first ?? index)) break;
+        const [entry, other] = [entries[by], matches[by]];
+        if (dead[by] !== null || entry === undefined || other === undefined) continue;
+        if (!implies(match, other) || untilOf(by, entry) <= index) continue;
+        if (dominates(by, index)) first = by;
+      }
     }
     const other = first === null ? undefined : matches[first];
     if (first === null || other === undefined) return null;

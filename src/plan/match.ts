@@ -146,7 +146,9 @@ interface AskedValues {
 function comparedValues(test: Extract<Test, { kind: 'compare' }>): AskedValues | null {
   const interval = intervalOf(test);
   if (interval === null || interval.lo > interval.hi) return null;
-  return { operand: test.operand, values: mergeRanges([interval.lo], [interval.hi]) };
+  const { lo, hi } = interval;
+  const values = { lo: [lo], hi: [hi], id: lo === hi ? `${lo}` : `${lo}-${hi}` };
+  return { operand: test.operand, values };
 }
 
 function lookedUpValues({ key, set }: Extract<Test, { kind: 'lookup' }>): AskedValues | null {
@@ -196,10 +198,24 @@ function isEmptyLookup(test: Test): boolean {
   return test.set.elements.lo.length === 0;
 }
 
+const viewKeys: Readonly<Record<ViewName, Map<string, string>>> = {
+  ingress: new Map(),
+  l3: new Map(),
+};
+
+/** Where a field is, by view: its key with the view's name before it. */
+function viewKey(view: ViewName, key: string): string {
+  let known = viewKeys[view].get(key);
+  if (known === undefined) {
+    known = `${view} ${key}`;
+    viewKeys[view].set(key, known);
+  }
+  return known;
+}
+
 /** Reads an entry's tests; meta fields too are compared only within one view. */
-export function matchOf({ tests, view }: Entry): Match {
+export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
   const fields = new Map<string, Values>();
-  const sources = new Map<string, Test[]>();
   const others: string[] = [];
   let isNarrower = false;
   let contradiction: readonly Test[] | null = null;
@@ -207,13 +223,12 @@ export function matchOf({ tests, view }: Entry): Match {
     if (isEmptyLookup(test)) contradiction ??= [test];
     const asked = valuesOf(test);
     if (asked !== null) {
-      const key = `${view} ${asked.key}`;
+      const key = viewKey(view, asked.key);
       const old = fields.get(key);
       const values = old === undefined ? asked.values : intersect(old, asked.values);
       fields.set(key, values);
-      const askers = [...(sources.get(key) ?? []), test];
-      sources.set(key, askers);
-      if (values.lo.length === 0) contradiction ??= askers;
+      if (values.lo.length > 0) continue;
+      contradiction ??= tests.filter((one) => valuesOf(one)?.key === asked.key);
       continue;
     }
     const spelled = spellTest(test, view);
