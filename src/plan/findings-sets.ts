@@ -1,28 +1,20 @@
 import { plain } from '../ir/operand.ts';
 import { formatTest } from '../ir/print.ts';
 import { sortedElements } from '../ir/region.ts';
-import type { ElementSet, Operand, RuleId, Table } from '../ir/ruleset.ts';
+import type { ElementSet, Operand, Table } from '../ir/ruleset.ts';
 import type { Finding } from './findings.ts';
 import { mergeRanges } from './match.ts';
 
-/** A set that a rule looks a single field up in. */
-interface Use {
-  readonly rule: RuleId;
-  readonly set: ElementSet;
-  readonly key: Operand;
-}
-
-function usesOf({ chains }: Table): readonly Use[] {
-  return chains
-    .flatMap(({ rules }) => rules)
-    .flatMap(({ id, steps }) =>
-      steps.flatMap((step) => {
-        if (step.kind !== 'test' || step.test.kind !== 'lookup') return [];
-        const { key, set } = step.test;
-        const [only] = key;
-        return only === undefined || key.length > 1 ? [] : [{ rule: id, set, key: only }];
-      }),
-    );
+/** What rules look up in each named set, to print its elements with. */
+function keysOf({ chains }: Table): ReadonlyMap<string | null, Operand> {
+  const steps = chains.flatMap(({ rules }) => rules.flatMap((rule) => rule.steps));
+  return new Map(
+    steps.flatMap((step) => {
+      if (step.kind !== 'test' || step.test.kind !== 'lookup') return [];
+      const [only] = step.test.key;
+      return only === undefined ? [] : [[step.test.set.name, only] as const];
+    }),
+  );
 }
 
 function describeRange(lo: bigint, hi: bigint, key: Operand | undefined): string {
@@ -54,19 +46,13 @@ function explainElements(
   return { code, message: `${counts}: ${pair.join(' and ')} ${how}` };
 }
 
-/** Sets of a table whose ranges overlap or touch: named ones, then those that stand in rules. */
+/** Named sets of a table whose ranges overlap or touch; nft itself merges those that stand in rules. */
 export function explainSets(table: Table): readonly Finding[] {
-  const uses = usesOf(table);
-  const keys = new Map(uses.map(({ set, key }) => [set.name, key]));
-  const named = table.sets.flatMap((set): readonly Finding[] => {
+  const keys = keysOf(table);
+  return table.sets.flatMap((set): readonly Finding[] => {
     const found = explainElements(set, keys.get(set.name));
     if (found === null) return [];
     const message = `set ${table.family} ${table.name} ${set.name}: ${found.message}`;
     return [{ ...found, rule: null, by: [], message }];
   });
-  const inRules = uses.flatMap(({ rule, set, key }): readonly Finding[] => {
-    const found = set.name === null ? explainElements(set, key) : null;
-    return found === null ? [] : [{ ...found, rule, by: [] }];
-  });
-  return [...named, ...inRules];
 }

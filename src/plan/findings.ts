@@ -7,6 +7,7 @@ import { type Dead, findDead } from './findings-dead.ts';
 import { createRedundancy, type Redundancy } from './findings-redundant.ts';
 import { explainSets } from './findings-sets.ts';
 import { matchOf } from './match.ts';
+import { withoutCounts } from './report.ts';
 
 /** Something about the ruleset itself; proven for every packet, whatever device it comes from. */
 export interface Finding {
@@ -59,7 +60,7 @@ function placesByRule(walks: readonly Walk[]): ReadonlyMap<string, readonly Plac
 }
 
 function quote({ rule, label }: Entry): string {
-  return rule === null ? label : `rule ${formatRuleId(rule)} (${label})`;
+  return rule === null ? label : `rule ${formatRuleId(rule)} (${withoutCounts(label)})`;
 }
 
 function ruleOf(entry: Entry | undefined): readonly RuleId[] {
@@ -118,8 +119,8 @@ function explainRedundant(
   const [first] = does;
   if (first == null || does.some((one) => one === null)) return null;
   const { instead } = first;
-  const then = instead === undefined ? 'the chain ends behind it' : `${quote(instead)} follows`;
-  const message = `nothing changes without it: ${then} and decides the same`;
+  const what = instead === undefined ? 'what stands behind it' : quote(instead);
+  const message = `nothing changes without it: ${what} decides the same`;
   return { code: 'finding/redundant', rule: rule.id, by: ruleOf(instead), message };
 }
 

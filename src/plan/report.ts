@@ -94,6 +94,11 @@ export function groupRules(rules: readonly PlannedRule[]): readonly ChainGroups[
   }));
 }
 
+/** A rule's text without what its counters have counted so far. */
+export function withoutCounts(text: string): string {
+  return text.replace(/ packets \d+ bytes \d+/g, '');
+}
+
 /** The rule's position as nft and people count: `12`, or `#3` when it has no handle. */
 export function positionOf({ handle, index }: RuleId): string {
   return handle === null ? `#${index + 1}` : `${handle}`;
