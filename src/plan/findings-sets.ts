@@ -2,8 +2,8 @@ import { plain } from '../ir/operand.ts';
 import { formatTest } from '../ir/print.ts';
 import { sortedElements } from '../ir/region.ts';
 import type { ElementSet, Operand, Table } from '../ir/ruleset.ts';
-import type { Finding } from './findings.ts';
 import { mergeRanges } from './match.ts';
+import type { Finding } from './report.ts';
 
 /** What rules look up in each named set, to print its elements with. */
 function keysOf({ chains }: Table): ReadonlyMap<string | null, Operand> {

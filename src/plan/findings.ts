@@ -7,18 +7,7 @@ import { type Dead, findDead } from './findings-dead.ts';
 import { createRedundancy, type Redundancy } from './findings-redundant.ts';
 import { explainSets } from './findings-sets.ts';
 import { matchOf } from './match.ts';
-import { withoutCounts } from './report.ts';
-
-/** Something about the ruleset itself; proven for every packet, whatever device it comes from. */
-export interface Finding {
-  /** `finding/what`. */
-  readonly code: string;
-  /** The rule it is about; null when it is about a named set. */
-  readonly rule: RuleId | null;
-  /** Rules that are the cause. */
-  readonly by: readonly RuleId[];
-  readonly message: string;
-}
+import { type Finding, withoutCounts } from './report.ts';
 
 /** One base chain with all it calls, as a walk, and what was found out about it. */
 interface Walk {

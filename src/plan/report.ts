@@ -50,6 +50,19 @@ export interface PlanReport {
   readonly concessions: readonly ConcessionOffer[];
   /** Facts the plan relied on, by name, as `--fact` takes them. */
   readonly facts: Readonly<Record<string, string | readonly string[]>>;
+  /** About the ruleset itself, whatever the hardware is. */
+  readonly findings: readonly Finding[];
+}
+
+/** Something about a rule or a set that is proven for every packet, whatever device it comes from. */
+export interface Finding {
+  /** `finding/what`. */
+  readonly code: string;
+  /** The rule it is about; null when it is about a named set. */
+  readonly rule: RuleId | null;
+  /** Rules that are the cause. */
+  readonly by: readonly RuleId[];
+  readonly message: string;
 }
 
 /** Consecutive rules of one chain with the same tier and the same reasons; never empty. */

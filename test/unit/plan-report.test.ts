@@ -26,6 +26,7 @@ function reportOf(rules: readonly PlannedRule[]): PlanReport {
     usage: [],
     concessions: [{ name: 'log', unlocks: 2 }],
     facts: {},
+    findings: [],
   };
 }
 

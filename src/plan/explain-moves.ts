@@ -1,0 +1,116 @@
+import { formatRuleId, type RuleId } from '../ir/ruleset.ts';
+import type { Profile } from '../profile/schema.ts';
+import { type Change, listChanges } from './explain-changes.ts';
+import { type Situation, specialiseFor } from './place.ts';
+import { entriesByRule, viewRule, walkOf } from './plan.ts';
+import type { PlannedReason } from './report.ts';
+
+/** What a tier would do for one rule. */
+export interface Trial {
+  readonly decides: boolean;
+  readonly reasons: readonly PlannedReason[];
+}
+
+/** Specialises for one tier and looks at one rule; null for a tier without a backend. */
+export function tryRule(situation: Situation, profile: Profile, rule: RuleId): Trial | null {
+  const tried = specialiseFor(situation, profile);
+  if (tried === null) return null;
+  const { flattened, specialised } = tried;
+  const key = formatRuleId(rule);
+  const indices = entriesByRule(flattened.classifier.entries).get(key) ?? [];
+  const out = flattened.leftOut.get(key);
+  if (indices.length === 0) return { decides: false, reasons: out === undefined ? [] : [out] };
+  return viewRule(indices, walkOf(flattened.classifier, specialised));
+}
+
+/** Facts and concessions that together move a rule, none of which is needless. */
+export interface Grant {
+  readonly changes: readonly Change[];
+  readonly tier: string;
+}
+
+/** What all that could be told and given up would do. */
+export interface Grants {
+  /** Those with fewest concessions first, then the smallest. */
+  readonly found: readonly Grant[];
+  /** Why the rule stays even if everything is told and given up; empty where it does not. */
+  readonly left: readonly PlannedReason[];
+}
+
+/** Longer walks are tried less often, so that an answer takes seconds. */
+const LONG_WALK = 20_000;
+
+function countConcessions(changes: readonly Change[]): number {
+  return changes.filter(({ kind }) => kind === 'concession').length;
+}
+
+function pairsOf(changes: readonly Change[]): readonly (readonly Change[])[] {
+  return changes.flatMap((one, at) => changes.slice(at + 1).map((other) => [one, other]));
+}
+
+/** Leaves out what is not needed, concessions first. */
+function minimise(
+  changes: readonly Change[],
+  moves: (changes: readonly Change[]) => string | null,
+): readonly Change[] {
+  let left = changes;
+  const order = [...changes].sort((a, b) => (a.kind === b.kind ? 0 : a.kind === 'fact' ? 1 : -1));
+  for (const one of order) {
+    const without = left.filter((other) => other !== one);
+    if (moves(without) !== null) left = without;
+  }
+  return left;
+}
+
+/**
+ * Tries facts and concessions: each alone; where no fact alone is enough, the facts together; where
+ * nothing alone is enough, pairs, then all together less what is needless.
+ */
+export function findGrants(situation: Situation, tiers: readonly Profile[], rule: RuleId): Grants {
+  const rules = situation.ruleset.tables.flatMap(({ chains }) => chains.flatMap((c) => c.rules));
+  const isLong = rules.length * tiers.length > LONG_WALK;
+  const known = new Map<string, string | null>();
+  const moves = (changes: readonly Change[]): string | null => {
+    const key = changes.map(({ option }) => option).join(' ');
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const granted = changes.reduce((now, { apply }) => apply(now), situation);
+    const tier = tiers.find((profile) => tryRule(granted, profile, rule)?.decides === true);
+    known.set(key, tier?.name ?? null);
+    return tier?.name ?? null;
+  };
+  const found = new Map<string, Grant>();
+  const keep = (changes: readonly Change[]): void => {
+    const tier = moves(changes);
+    const name = changes.map(({ option }) => option).join(' ');
+    if (tier !== null) found.set(name, { changes, tier });
+  };
+  const universes = listChanges(situation);
+  let left: readonly PlannedReason[] = [];
+  for (const changes of universes) {
+    if (moves(changes) === null) {
+      const granted = changes.reduce((now, { apply }) => apply(now), situation);
+      const [first] = tiers;
+      if (left.length === 0 && first !== undefined) {
+        left = tryRule(granted, first, rule)?.reasons ?? [];
+      }
+      continue;
+    }
+    const alone = changes.filter((change) => moves([change]) !== null);
+    for (const change of alone) keep([change]);
+    const facts = changes.filter(({ kind }) => kind === 'fact');
+    if (!alone.some(({ kind }) => kind === 'fact') && moves(facts) !== null) {
+      keep(minimise(facts, moves));
+    }
+    if (alone.length > 0) continue;
+    const least = minimise(changes, moves);
+    keep(least);
+    if (least.length > 2 && !isLong) for (const pair of pairsOf(changes)) keep(pair);
+  }
+  const grants = [...found.values()].sort(
+    (a, b) =>
+      countConcessions(a.changes) - countConcessions(b.changes) ||
+      a.changes.length - b.changes.length,
+  );
+  return { found: grants, left: grants.length > 0 ? [] : left };
+}
