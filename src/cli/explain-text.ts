@@ -43,12 +43,12 @@ function describeReason({ message, by }: PlannedReason, from: RuleId): string {
 
 function describeTier({ tier, decides, reasons }: TierView, from: RuleId): Item {
   const because = reasons.map((reason) => describeReason(reason, from)).join('; ');
-  if (!decides) return item(`no: ${because}`, tier);
-  return item(because === '' ? 'yes' : `yes, but not all of it: ${because}`, tier);
+  if (!decides) return item(`no: ${because}`, `${tier}:`);
+  return item(because === '' ? 'yes' : `yes, but not all of it: ${because}`, `${tier}:`);
 }
 
-function describePath({ path, device }: Explanation, from: RuleId): readonly Item[] {
-  if (path === null) return [item(`no frame received on ${device} gets to it`)];
+function describePath({ path, tiers }: Explanation, from: RuleId): readonly Item[] {
+  if (path === null) return [item(tiers[0]?.reasons[0]?.message ?? 'none gets to it')];
   const chains = path.chains.map(({ chain, hook, priority, rules }, at) => {
     const isLast = at === path.chains.length - 1;
     const here = isLast
@@ -89,8 +89,9 @@ function describeCost({ tiers, usage }: Explanation): readonly Item[] {
   return costs.length > 0 ? costs : [item('nothing in hardware')];
 }
 
-function describeMove({ kind, change, tier, equivalent, conflicts }: Move, from: RuleId): Item {
-  const to = `moves it to ${tier}`;
+function describeMove(move: Move, from: RuleId): Item {
+  const { kind, change, tier, partly, equivalent, conflicts } = move;
+  const to = `moves ${partly ? 'a part of it' : 'it'} to ${tier}`;
   const text = withoutCounts(change);
   if (kind !== 'reorder') return item(`${text}: ${to}`, '-');
   if (equivalent === true) return item(`${text}: ${to}, and nothing else changes`, '-');
@@ -138,7 +139,10 @@ export function renderExplanation(explanation: Explanation, terminal: Terminal):
     { title: `The way of a frame received on ${device}`, items: describePath(explanation, rule) },
     { title: 'Packets it sees', items: describeTakers(explanation, rule) },
     { title: 'What it costs', items: describeCost(explanation) },
-    { title: 'What would move it (each tried)', items: describeMoves(explanation, rule) },
+    {
+      title: 'What would move it (each tried; facts have to be true)',
+      items: describeMoves(explanation, rule),
+    },
     { title: 'Findings', items: findings.map(({ message }) => item(withoutCounts(message), '-')) },
   ];
   const said = comment === null || text.includes(comment) ? [] : [`  # ${showControls(comment)}`];

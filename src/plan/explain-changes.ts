@@ -7,6 +7,8 @@ export interface Change {
   readonly kind: 'fact' | 'concession';
   /** As on the command line; capitals stand for what only the operator knows. */
   readonly option: string;
+  /** Without a role nothing behind prerouting can be decided. */
+  readonly isRole: boolean;
   readonly apply: (situation: Situation) => Situation;
 }
 
@@ -24,6 +26,7 @@ function fact(option: string, told: Partial<Facts>): Change {
   return {
     kind: 'fact',
     option: `--fact ${option}`,
+    isRole: told.role !== undefined,
     apply: (situation) => ({ ...situation, facts: { ...situation.facts, ...told } }),
   };
 }
@@ -49,6 +52,7 @@ function concession(name: Concession): Change {
   return {
     kind: 'concession',
     option: `--concede ${name}${value}`,
+    isRole: false,
     apply: (situation) => ({
       ...situation,
       concessions: [...situation.concessions, name],

@@ -27,6 +27,8 @@ export function tryRule(situation: Situation, profile: Profile, rule: RuleId): T
 export interface Grant {
   readonly changes: readonly Change[];
   readonly tier: string;
+  /** Some packets of the rule would still be left to the kernel. */
+  readonly partly: boolean;
 }
 
 /** What all that could be told and given up would do. */
@@ -35,6 +37,13 @@ export interface Grants {
   readonly found: readonly Grant[];
   /** Why the rule stays even if everything is told and given up; empty where it does not. */
   readonly left: readonly PlannedReason[];
+}
+
+/** Says nothing of a rule of a forward chain but that the machine is supposed to be a host. */
+const NOT_FORWARDING = 'path/not-forwarding';
+
+function nameChanges(changes: readonly Change[]): string {
+  return changes.map(({ option }) => option).join(' ');
 }
 
 /** Longer walks are tried less often, so that an answer takes seconds. */
@@ -51,13 +60,13 @@ function pairsOf(changes: readonly Change[]): readonly (readonly Change[])[] {
 /** Leaves out what is not needed, concessions first. */
 function minimise(
   changes: readonly Change[],
-  moves: (changes: readonly Change[]) => string | null,
+  moves: (changes: readonly Change[]) => boolean,
 ): readonly Change[] {
   let left = changes;
   const order = [...changes].sort((a, b) => (a.kind === b.kind ? 0 : a.kind === 'fact' ? 1 : -1));
   for (const one of order) {
     const without = left.filter((other) => other !== one);
-    if (moves(without) !== null) left = without;
+    if (moves(without)) left = without;
   }
   return left;
 }
@@ -69,48 +78,57 @@ function minimise(
 export function findGrants(situation: Situation, tiers: readonly Profile[], rule: RuleId): Grants {
   const rules = situation.ruleset.tables.flatMap(({ chains }) => chains.flatMap((c) => c.rules));
   const isLong = rules.length * tiers.length > LONG_WALK;
-  const known = new Map<string, string | null>();
-  const moves = (changes: readonly Change[]): string | null => {
-    const key = changes.map(({ option }) => option).join(' ');
+  const known = new Map<string, Grant | null>();
+  const grant = (changes: readonly Change[]): Situation =>
+    changes.reduce((now, { apply }) => apply(now), situation);
+  const attempt = (changes: readonly Change[]): Grant | null => {
+    const key = nameChanges(changes);
     const before = known.get(key);
     if (before !== undefined) return before;
-    const granted = changes.reduce((now, { apply }) => apply(now), situation);
-    const tier = tiers.find((profile) => tryRule(granted, profile, rule)?.decides === true);
-    known.set(key, tier?.name ?? null);
-    return tier?.name ?? null;
+    const granted = grant(changes);
+    for (const profile of tiers) {
+      const trial = tryRule(granted, profile, rule);
+      if (trial?.decides !== true) continue;
+      const found = { changes, tier: profile.name, partly: trial.reasons.length > 0 };
+      known.set(key, found);
+      return found;
+    }
+    known.set(key, null);
+    return null;
   };
+  const moves = (changes: readonly Change[]): boolean => attempt(changes) !== null;
   const found = new Map<string, Grant>();
   const keep = (changes: readonly Change[]): void => {
-    const tier = moves(changes);
-    const name = changes.map(({ option }) => option).join(' ');
-    if (tier !== null) found.set(name, { changes, tier });
+    const one = attempt(changes);
+    if (one !== null) found.set(nameChanges(changes), one);
   };
-  const universes = listChanges(situation);
-  let left: readonly PlannedReason[] = [];
-  for (const changes of universes) {
-    if (moves(changes) === null) {
-      const granted = changes.reduce((now, { apply }) => apply(now), situation);
+  const keepLeast = (changes: readonly Change[]): void => {
+    if (moves(changes)) keep(minimise(changes, moves));
+  };
+  const left: PlannedReason[][] = [];
+  for (const changes of listChanges(situation)) {
+    if (!moves(changes)) {
       const [first] = tiers;
-      if (left.length === 0 && first !== undefined) {
-        left = tryRule(granted, first, rule)?.reasons ?? [];
-      }
+      const trial = first === undefined ? null : tryRule(grant(changes), first, rule);
+      left.push([...(trial?.reasons ?? [])]);
       continue;
     }
-    const alone = changes.filter((change) => moves([change]) !== null);
+    const alone = changes.filter((change) => moves([change]));
     for (const change of alone) keep([change]);
-    const facts = changes.filter(({ kind }) => kind === 'fact');
-    if (!alone.some(({ kind }) => kind === 'fact') && moves(facts) !== null) {
-      keep(minimise(facts, moves));
+    if (!alone.some(({ kind }) => kind === 'fact')) {
+      keepLeast(changes.filter(({ kind }) => kind === 'fact'));
     }
     if (alone.length > 0) continue;
-    const least = minimise(changes, moves);
-    keep(least);
-    if (least.length > 2 && !isLong) for (const pair of pairsOf(changes)) keep(pair);
+    keepLeast(changes);
+    keepLeast(changes.filter(({ kind, isRole }) => kind === 'concession' || isRole));
+    const smallest = Math.min(...[...found.values()].map((one) => one.changes.length));
+    if (smallest > 2 && !isLong) for (const pair of pairsOf(changes)) keep(pair);
   }
   const grants = [...found.values()].sort(
     (a, b) =>
       countConcessions(a.changes) - countConcessions(b.changes) ||
       a.changes.length - b.changes.length,
   );
-  return { found: grants, left: grants.length > 0 ? [] : left };
+  const telling = left.find((reasons) => reasons.every(({ code }) => code !== NOT_FORWARDING));
+  return { found: grants, left: grants.length > 0 ? [] : (telling ?? left[0] ?? []) };
 }

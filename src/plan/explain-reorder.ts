@@ -11,6 +11,8 @@ import type { Situation } from './place.ts';
 export interface Reorder {
   readonly before: Rule;
   readonly tier: string;
+  /** Some packets of the rule would still be left to the kernel. */
+  readonly partly: boolean;
   /** Rules it would pass that may decide some of its packets otherwise; empty: nothing changes. */
   readonly conflicts: readonly Rule[];
 }
@@ -105,7 +107,7 @@ export function findReorder(situation: Situation, profile: Profile, rule: Rule):
     const passed = rules.slice(place, at);
     const entries = entriesIn(table, facts, chain);
     const conflicts = passed.filter((other) => !mayChangePlaces(other, rule, entries));
-    return { before, tier: profile.name, conflicts };
+    return { before, tier: profile.name, partly: trial.reasons.length > 0, conflicts };
   }
   return null;
 }

@@ -1,21 +1,22 @@
-import type { Stage } from '../ir/classifier.ts';
+import type { Entry, Stage, Target } from '../ir/classifier.ts';
 import {
   formatRuleId,
   type Rule,
   type RuleId,
-  type Ruleset,
   type Step,
   type Table,
+  type Test,
 } from '../ir/ruleset.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Result, succeed } from '../support/diagnostics.ts';
+import { findDominators } from './dominators.ts';
 import { findGrants, tryRule } from './explain-moves.ts';
 import { findReorder } from './explain-reorder.ts';
 import { findFindings } from './findings.ts';
 import { implies, isDisjoint, matchOf } from './match.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from './place.ts';
 import { entriesByRule, planRules } from './plan.ts';
-import { type Finding, HOST, type PlannedReason, type TierUsage } from './report.ts';
+import { type Finding, HOST, type PlannedReason, type TierUsage, withoutCounts } from './report.ts';
 
 /** The tag of `explain --json`. */
 export const EXPLAIN_FORMAT = 'nft-offload/explain@1';
@@ -57,6 +58,8 @@ export interface Move {
   /** For the command line, or in words. */
   readonly change: string;
   readonly tier: string;
+  /** Some packets of the rule would still be left to nftables. */
+  readonly partly: boolean;
   /** Verdicts stay as they are; null where that is up to the operator (concessions). */
   readonly equivalent: boolean | null;
   /** Rules that would no longer come first, where that matters. */
@@ -139,24 +142,42 @@ function uniqueSteps(steps: readonly PathStep[]): readonly PathStep[] {
   return [...new Map(steps.map((step) => [`${step.chain} ${step.hook}`, step])).values()];
 }
 
+/** What has to hold for each entry to match, with what its rule asked for in entries before it. */
+function ruleTests(entries: readonly Entry[]): readonly (readonly Test[])[] {
+  const before: (readonly Test[])[] = [];
+  return entries.map(({ rule, tests, then, otherwise }, index) => {
+    const all = [...(before[index] ?? []), ...tests];
+    const next = entries[index + 1];
+    const isSameRule =
+      rule !== null && next?.rule != null && formatRuleId(next.rule) === formatRuleId(rule);
+    const leads = (target: Target): boolean =>
+      target.kind === 'entry' && target.index === index + 1;
+    if (isSameRule && leads(then)) before[index + 1] = all;
+    else if (isSameRule && leads(otherwise)) before[index + 1] = before[index] ?? [];
+    return all;
+  });
+}
+
 /** Rules before it that end the way of packets it would match. */
 function findTakers({ flattened }: PlacedTier, rule: Rule): Explanation['takenBy'] {
   const { entries } = flattened.classifier;
-  const [first] = entriesByRule(entries).get(formatRuleId(rule.id)) ?? [];
-  const own = first === undefined ? undefined : entries[first];
-  if (first === undefined || own === undefined) return [];
-  const match = matchOf(own);
+  const own = formatRuleId(rule.id);
+  const [first] = entriesByRule(entries).get(own) ?? [];
+  const entry = first === undefined ? undefined : entries[first];
+  if (first === undefined || entry === undefined) return [];
+  const tests = ruleTests(entries.slice(0, first + 1));
+  const dominates = findDominators(entries);
+  // Packets are the same ones at ingress, so both views are compared as one; not to prove anything.
+  const match = matchOf({ tests: tests[first] ?? [], view: 'l3' });
   const takers = new Map<string, QuotedRule & { all: boolean }>();
   for (let at = first - 1; at >= 0; at -= 1) {
-    const entry = entries[at];
-    if (entry === undefined || entry.rule === null) continue;
-    const key = formatRuleId(entry.rule);
-    if (key === formatRuleId(rule.id) || takers.has(key)) continue;
-    const { then } = entry;
+    const { rule: taker, label, then, view } = entries[at] ?? entry;
+    if (taker === null || formatRuleId(taker) === own || takers.has(formatRuleId(taker))) continue;
     if (then.kind === 'entry' && then.index <= first) continue;
-    const other = matchOf(entry);
+    const other = matchOf({ tests: tests[at] ?? [], view: 'l3' });
     if (isDisjoint(match, other)) continue;
-    takers.set(key, { rule: entry.rule, text: entry.label, all: implies(match, other) });
+    const all = view === entry.view && dominates(at, first) && implies(match, other);
+    takers.set(formatRuleId(taker), { rule: taker, text: label, all });
   }
   return [...takers.values()];
 }
@@ -193,7 +214,9 @@ function findProfiles(
     const decides = planned.some((one) => formatRuleId(one.rule) === key && one.tier !== HOST);
     const change = `--profile ${profile.name}`;
     if (!decides) return [];
-    return [{ kind: 'profile', change, tier: profile.name, equivalent: true, conflicts: [] }];
+    const tier = profile.name;
+    const partly = planned.some((one) => formatRuleId(one.rule) === key && one.reasons.length > 0);
+    return [{ kind: 'profile', change, tier, partly, equivalent: true, conflicts: [] }];
   });
 }
 
@@ -213,29 +236,45 @@ function findMoves(
   rule: Rule,
 ): Moves {
   const { found, left } = findGrants(situation, tiers, rule.id);
-  const grants = found.map(({ changes, tier }): Move => {
+  const grants = found.map(({ changes, tier, partly }): Move => {
     const isFact = changes.every(({ kind }) => kind === 'fact');
     const kind = isFact ? 'facts' : 'concessions';
     const change = changes.map(({ option }) => option).join(' ');
-    return { kind, change, tier, equivalent: isFact ? true : null, conflicts: [] };
+    return { kind, change, tier, partly, equivalent: isFact ? true : null, conflicts: [] };
   });
   const reorders = tiers.flatMap((profile): readonly Move[] => {
     const reorder = findReorder(situation, profile, rule);
     if (reorder === null) return [];
-    const { before, tier, conflicts } = reorder;
+    const { before, tier, partly } = reorder;
     const change = describeReorder(before);
+    const conflicts = reorder.conflicts.map(quote);
     const equivalent = conflicts.length === 0;
-    return [{ kind: 'reorder', change, tier, equivalent, conflicts: conflicts.map(quote) }];
+    return [{ kind: 'reorder', change, tier, partly, equivalent, conflicts }];
   });
   const moves = [...grants, ...reorders.slice(0, 1), ...findProfiles(situation, others, rule)];
   return { moves, stays: moves.length > 0 ? null : left };
 }
 
-function findingsAbout(ruleset: Ruleset, situation: Situation, rule: Rule): readonly Finding[] {
+function findingsAbout({ ruleset, facts }: Situation, rule: Rule): readonly Finding[] {
   const key = formatRuleId(rule.id);
-  return findFindings(ruleset, situation.facts).filter(
+  return findFindings(ruleset, facts).filter(
     (finding) => finding.rule !== null && formatRuleId(finding.rule) === key,
   );
+}
+
+const DEAD = ['finding/shadowed', 'finding/duplicate', 'finding/never-matches'];
+
+/** Where no packet is left for the rule, so that there is nothing to move. */
+function whyGone(
+  findings: readonly Finding[],
+  takenBy: Explanation['takenBy'],
+): readonly PlannedReason[] | null {
+  const dead = findings.filter(({ code }) => DEAD.includes(code));
+  if (dead.length > 0) return dead.map(({ code, message }) => ({ code, message }));
+  const all = takenBy.find((one) => one.all);
+  if (all === undefined) return null;
+  const message = `rule ${formatRuleId(all.rule)} (${withoutCounts(all.text)}) takes all its packets`;
+  return [{ code: 'plan/nothing-left', message }];
 }
 
 /**
@@ -254,9 +293,13 @@ export function explainRule(
   const tiers = viewTiers(situation, placed.value, rule);
   const at = tiers.findIndex(({ decides }) => decides);
   const nearer = at < 0 ? profiles : profiles.slice(0, at);
-  const search = { moves: [], stays: null };
+  const findings = findingsAbout(situation, rule);
+  const takenBy = first === undefined ? [] : findTakers(first, rule);
+  const gone = whyGone(findings, takenBy);
   const { moves, stays } =
-    at === 0 ? search : findMoves(situation, nearer, at < 0 ? others : [], rule);
+    at === 0 || gone !== null
+      ? { moves: [], stays: gone }
+      : findMoves(situation, nearer, at < 0 ? others : [], rule);
   return succeed(
     {
       format: EXPLAIN_FORMAT,
@@ -268,13 +311,13 @@ export function explainRule(
       tier: tiers[at]?.tier ?? HOST,
       tiers,
       path: first === undefined ? null : findPath(situation, first, rule),
-      takenBy: first === undefined ? [] : findTakers(first, rule),
+      takenBy,
       usage: placed.value.flatMap(({ profile, artifact }) =>
         artifact.usage.map((usage) => ({ tier: profile.name, ...usage })),
       ),
       moves,
       stays: at < 0 ? stays : null,
-      findings: findingsAbout(situation.ruleset, situation, rule),
+      findings,
     },
     placed.diagnostics,
   );

@@ -73,7 +73,7 @@ function complement({ lo, hi }: Values, width: number): Values {
 }
 
 /** The values in both. */
-function intersect(a: Values, b: Values): Values {
+export function intersect(a: Values, b: Values): Values {
   if (a.id === b.id) return a;
   const lo: bigint[] = [];
   const hi: bigint[] = [];
@@ -91,6 +91,18 @@ function intersect(a: Values, b: Values): Values {
     else j += 1;
   }
   return { lo, hi, id: nameRanges(lo, hi) };
+}
+
+/** The values in either. */
+export function unite(a: Values, b: Values): Values {
+  if (a.id === b.id) return a;
+  const lo = [...a.lo, ...b.lo];
+  const hi = [...a.hi, ...b.hi];
+  const order = [...lo.keys()].sort((i, j) => ((lo[i] ?? 0n) < (lo[j] ?? 0n) ? -1 : 1));
+  return mergeRanges(
+    order.map((i) => lo[i] ?? 0n),
+    order.map((i) => hi[i] ?? 0n),
+  );
 }
 
 /** Index of the range that holds `low` to `high`; -1 when none does. */

@@ -7,6 +7,7 @@ import type { Profile } from '../profile/schema.ts';
 import { type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { describeFacts } from './facts.ts';
 import { findFindings } from './findings.ts';
+import { findIdle } from './idle.ts';
 import { type PlacedTier, placeRuleset, type Situation } from './place.ts';
 import {
   type ConcessionOffer,
@@ -103,7 +104,7 @@ const NOTHING_TO_DROP: Reason = {
 export interface SpecialisedWalk {
   readonly entries: readonly Entry[];
   readonly fates: readonly Fate[];
-  /** Entries that the tier has. */
+  /** Entries that the tier has and that packets may match. */
   readonly present: ReadonlySet<number>;
 }
 
@@ -117,7 +118,8 @@ interface PreparedTier {
 
 /** The walk of a classifier given to `specialise`, with its result. */
 export function walkOf({ entries }: Classifier, { fates, origins }: Specialised): SpecialisedWalk {
-  return { entries, fates, present: new Set(origins) };
+  const idle = findIdle(entries);
+  return { entries, fates, present: new Set(origins.filter((index) => !idle.has(index))) };
 }
 
 function prepareTier(tier: PlacedTier): PreparedTier {
