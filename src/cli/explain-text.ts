@@ -106,7 +106,11 @@ function describeMoves(
   from: RuleId,
 ): readonly Item[] {
   if (tier === profiles[0]) return [item('nothing to move: it is decided in the first tier')];
-  if (moves.length > 0) return moves.map((move) => describeMove(move, from));
+  if (moves.length > 0) {
+    const needsFacts = moves.some(({ change }) => change.includes('--fact'));
+    const note = needsFacts ? [item('(facts have to be true of the machine)')] : [];
+    return [...moves.map((move) => describeMove(move, from)), ...note];
+  }
   if (tier !== HOST)
     return [item(`nothing was found that moves it nearer to the wire than ${tier}`)];
   const because = (stays ?? []).map((reason) => describeReason(reason, from)).join('; ');
@@ -140,7 +144,7 @@ export function renderExplanation(explanation: Explanation, terminal: Terminal):
     { title: 'Packets it sees', items: describeTakers(explanation, rule) },
     { title: 'What it costs', items: describeCost(explanation) },
     {
-      title: 'What would move it (each tried; facts have to be true)',
+      title: 'What would move it (each tried)',
       items: describeMoves(explanation, rule),
     },
     { title: 'Findings', items: findings.map(({ message }) => item(withoutCounts(message), '-')) },

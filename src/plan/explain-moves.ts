@@ -130,5 +130,8 @@ export function findGrants(situation: Situation, tiers: readonly Profile[], rule
       a.changes.length - b.changes.length,
   );
   const telling = left.find((reasons) => reasons.every(({ code }) => code !== NOT_FORWARDING));
-  return { found: grants, left: grants.length > 0 ? [] : (telling ?? left[0] ?? []) };
+  const reasons = telling ?? left[0] ?? [];
+  // Its own reasons say more than what it stands behind for other kinds of flows.
+  const own = reasons.filter(({ by }) => by === undefined);
+  return { found: grants, left: grants.length > 0 ? [] : own.length > 0 ? own : reasons };
 }

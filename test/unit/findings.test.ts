@@ -43,10 +43,7 @@ it.each([
     'tcp dport 1-100',
     /no packet can match it: tcp dport 1-100 and tcp dport 200-300 never hold together/,
   ],
-  [
-    'tcp dport 7 drop',
-    /nothing changes without it: rule .* decides the same/,
-  ],
+  ['tcp dport 7 drop', /nothing changes without it: rule .* decides the same/],
   ['tcp dport 9 drop', /nothing calls chain unused: its 2 rules never run/],
   ['tcp dport 1 accept', /the rules that lead here never match/],
 ])('explains `%s`', (text, message) => {
