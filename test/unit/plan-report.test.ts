@@ -49,14 +49,14 @@ it.each([80, 160])('sums up 5,000 rules in %d columns', (width) => {
 
 it('lists every rule when asked', () => {
   const terminal = { width: 80, colour: false };
-  const text = renderPlan(long, terminal, { tier: null, all: true });
+  const text = renderPlan(long, terminal, { tier: null, all: true, findings: false });
   expect(text.split('\n').length).toBeGreaterThan(5000);
   expect(text).toContain('these 1000: behind rule 1, which cannot be decided here');
 });
 
 it('shows one tier', () => {
   const terminal = { width: 80, colour: false };
-  const text = renderPlan(short, terminal, { tier: 'host', all: false });
+  const text = renderPlan(short, terminal, { tier: 'host', all: false, findings: false });
   expect(text).toContain('only host: 2 of 3');
   expect(text).not.toContain('dport 0');
 });
