@@ -7,6 +7,7 @@ import {
   type Footnotes,
   groupRules,
   HOST,
+  MANY_GROUPS,
   type PlanReport,
   positionOf,
   type RuleGroup,
@@ -213,7 +214,9 @@ export function renderPlan(
   const below = terminal.width < WIDE;
   const toLines = (group: RuleGroup) =>
     isShort ? listRules(group, notes, below) : sumUp(group, notes);
-  lines.push(...renderChains(groupRules(shown), terminal, toLines));
+  lines.push(
+    ...renderChains(groupRules(shown, isShort ? undefined : MANY_GROUPS), terminal, toLines),
+  );
   lines.push(...renderNotes(notes.lines(), terminal));
   const offers = report.concessions.map(({ name, unlocks }) => [
     `  --concede ${name}`,

@@ -6,6 +6,7 @@ import {
   type Footnotes,
   groupRules,
   HOST,
+  MANY_GROUPS,
   type PlanReport,
   positionOf,
   type RuleGroup,
@@ -163,7 +164,7 @@ function formatFindings({ findings }: PlanReport): string[] {
 /** A plan as one HTML page that needs nothing else: no script, no font, no picture. */
 export function formatHtml(report: PlanReport, shown = report.rules): string {
   const notes = createFootnotes();
-  const chains = groupRules(shown).map((chain) => formatChain(chain, notes));
+  const chains = groupRules(shown, MANY_GROUPS).map((chain) => formatChain(chain, notes));
   const footnotes = notes.lines().map((note) => `<p class="why">${escapeHtml(note)}</p>`);
   const offers = report.concessions.map(({ name, unlocks }) => [code(name), number(`${unlocks}`)]);
   const title = `Offload plan for ${escapeHtml(report.device)}`;

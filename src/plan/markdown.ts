@@ -6,6 +6,7 @@ import {
   type Footnotes,
   groupRules,
   HOST,
+  MANY_GROUPS,
   type PlanReport,
   type RuleGroup,
   spanOf,
@@ -100,7 +101,7 @@ export function formatMarkdown(report: PlanReport, shown = report.rules): string
     `${count}`,
     `${((100 * count) / total).toFixed(1)} %`,
   ]);
-  const chains = groupRules(shown).flatMap((chain) => formatChain(chain, notes));
+  const chains = groupRules(shown, MANY_GROUPS).flatMap((chain) => formatChain(chain, notes));
   const footnotes = notes.lines();
   const usage = report.usage.map(({ tier, resource, used, limit }) => [
     escapeText(tier),
