@@ -210,7 +210,8 @@ export function renderPlan(
   const lines = [paint(terminal, 'bold', renderSummary(report))];
   if (view.tier !== null)
     lines.push(`only ${view.tier}: ${shown.length} of ${report.rules.length}`);
-  if (!isShort) lines.push('rules of the same tier and reason in one line; --all lists every rule');
+  const hint = 'rules of the same tier and reason in one line; --all lists every rule';
+  if (!isShort) lines.push(...wrapText(hint, terminal.width));
   const below = terminal.width < WIDE;
   const toLines = (group: RuleGroup) =>
     isShort ? listRules(group, notes, below) : sumUp(group, notes);

@@ -36,9 +36,11 @@ import {
   type BaseChain,
   type Chain,
   formatRuleId,
+  type Rule,
   type Ruleset,
   type Table,
   type Test,
+  type Verdict,
 } from './ruleset.ts';
 import {
   type Builder,
@@ -337,10 +339,26 @@ export function flattenChain(chain: PathChain, facts: Facts): Classifier {
   return classifierOf(builder);
 }
 
-function notRun(chain: Chain, facts: Facts): Reason {
+/** A rule that calls the chain; null when there is none. */
+function callerOf({ chains }: Table, name: string): Rule | null {
+  const calls = (verdict: Verdict): boolean => 'chain' in verdict && verdict.chain === name;
+  const rules = chains.flatMap((chain) => chain.rules);
+  const caller = rules.find(({ steps }) =>
+    steps.some((step) => {
+      if (step.kind === 'verdict') return calls(step.verdict);
+      return step.kind === 'vmap' && step.map.elements.verdicts?.some(calls) === true;
+    }),
+  );
+  return caller ?? null;
+}
+
+function notRun(table: Table, chain: Chain, facts: Facts): Reason {
   const { device, role } = facts;
   if (chain.base === null) {
-    const message = `no chain that runs for ${device} calls ${chain.name}`;
+    const caller = callerOf(table, chain.name);
+    if (caller === null) return { code: 'path/not-called', message: `nothing calls ${chain.name}` };
+    const by = `${caller.id.chain} (${caller.text})`;
+    const message = `its chain is called by ${by}, where no packet received on ${device} gets through`;
     return { code: 'path/not-called', message };
   }
   if (role === 'host') {
@@ -358,11 +376,12 @@ function explainLeftOut(
   const off = new Map(path.off.map(({ chain, reason }) => [chain, reason]));
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
+      let reason = off.get(chain) ?? null;
       for (const rule of chain.rules) {
         const key = formatRuleId(rule.id);
         if (builder.emitted.has(key) || reasons.has(key)) continue;
-        const uncalled = notRun(chain, builder.facts);
-        reasons.set(key, off.get(chain) ?? uncalled);
+        reason ??= notRun(table, chain, builder.facts);
+        reasons.set(key, reason);
       }
     }
   }

@@ -93,52 +93,72 @@ function indexCovers(
     });
 }
 
-/** Finds entries that no packet ever matches, with the reason; null for the others. */
-export function findDead(
+/**
+ * Makes a function that finds the first entry out of `covering` (ascending) that takes everything that
+ * another one would match; `takes` says up to which entry it is taken past, `isGone` which are out.
+ */
+export function createCovers(
   entries: readonly Entry[],
   matches: readonly Match[],
-): readonly (Dead | null)[] {
+  covering: readonly number[],
+  takes: (by: number) => number,
+  isGone: (by: number) => boolean,
+): (index: number) => number | null {
   const dominates = findDominators(entries);
-  const covering = [...entries.keys()].filter((index) => {
-    const [entry, match] = [entries[index], matches[index]];
-    if (entry === undefined || match === undefined) return false;
-    return untilOf(index, entry) > 0 && !match.isNarrower && match.contradiction === null;
-  });
   const candidates = indexCovers(matches, covering);
-  const isReached = new Uint8Array(entries.length);
-  if (entries.length > 0) isReached[0] = 1;
-  const dead: (Dead | null)[] = [];
   let pairs = 0;
-  const coverOf = (index: number, match: Match): Dead | null => {
-    if (pairs > MOST_PAIRS) return null;
+  return (index) => {
+    const match = matches[index];
+    if (match === undefined || pairs > MOST_PAIRS) return null;
     let first: number | null = null;
     for (const group of candidates(index)) {
       for (const by of group) {
         pairs += 1;
         // Ascending: the rest of the group comes later still.
         if (by >= (first ?? index)) break;
-        const [entry, other] = [entries[by], matches[by]];
-        if (dead[by] !== null || entry === undefined || other === undefined) continue;
-        if (!implies(match, other) || untilOf(by, entry) <= index) continue;
-        if (dominates(by, index)) first = by;
+        const other = matches[by];
+        if (other === undefined || isGone(by) || takes(by) <= index) continue;
+        if (implies(match, other) && dominates(by, index)) first = by;
       }
     }
-    const other = first === null ? undefined : matches[first];
-    if (first === null || other === undefined) return null;
-    return { kind: 'covered', by: first, isSame: isSameMatch(match, other) };
+    return first;
+  };
+}
+
+/** Finds entries that no packet ever matches, with the reason; null for the others. */
+export function findDead(
+  entries: readonly Entry[],
+  matches: readonly Match[],
+): readonly (Dead | null)[] {
+  const until = entries.map((entry, index) => untilOf(index, entry));
+  const covering = [...entries.keys()].filter((index) => {
+    const match = matches[index];
+    if (match === undefined || match.isNarrower || match.contradiction !== null) return false;
+    return (until[index] ?? 0) > 0;
+  });
+  const dead: (Dead | null)[] = [];
+  const takes = (by: number): number => until[by] ?? 0;
+  const coverOf = createCovers(entries, matches, covering, takes, (by) => dead[by] !== null);
+  const isReached = new Uint8Array(entries.length);
+  if (entries.length > 0) isReached[0] = 1;
+  const explain = (index: number): Dead | null => {
+    const match = matches[index];
+    const contradiction = match?.contradiction ?? null;
+    if (contradiction !== null) return { kind: 'contradiction', tests: contradiction };
+    if (isReached[index] === 0) return { kind: 'unreached', by: taker };
+    const by = coverOf(index);
+    const other = by === null ? undefined : matches[by];
+    if (by === null || match === undefined || other === undefined) return null;
+    return { kind: 'covered', by, isSame: isSameMatch(match, other) };
   };
   let taker: number | null = null;
   for (const [index, entry] of entries.entries()) {
-    const match = matches[index];
-    const contradiction = match?.contradiction ?? null;
-    if (contradiction !== null) dead[index] = { kind: 'contradiction', tests: contradiction };
-    else if (isReached[index] === 0) dead[index] = { kind: 'unreached', by: taker };
-    else dead[index] = match === undefined ? null : coverOf(index, match);
+    dead[index] = explain(index);
     if (isReached[index] === 0) continue;
     const targets = dead[index] === null ? nextTargets(entry) : [entry.otherwise];
     for (const target of targets) if (target.kind === 'entry') isReached[target.index] = 1;
     if (dead[index] !== null || entry.tests.length > 0) continue;
-    if (untilOf(index, entry) > index + 1) taker = index;
+    if (takes(index) > index + 1) taker = index;
   }
   return dead;
 }

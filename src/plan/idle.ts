@@ -2,6 +2,7 @@ import type { Entry } from '../ir/classifier.ts';
 import { fieldKey, META } from '../ir/fields.ts';
 import { testedFields } from '../ir/operand.ts';
 import { nextTargets } from './dominators.ts';
+import { createCovers } from './findings-dead.ts';
 import { intersect, matchOf, unite, type Values } from './match.ts';
 
 /** What most of all tells packets apart; what is known of other fields is not followed. */
@@ -54,4 +55,27 @@ export function findIdle(entries: readonly Entry[]): ReadonlySet<number> {
     }
   }
   return idle;
+}
+
+/**
+ * Entries of a specialised classifier all of whose packets an earlier one hands on to the kernel, with
+ * that one.
+ */
+export function findHandedOn(entries: readonly Entry[]): ReadonlyMap<number, number> {
+  const handing = [...entries.keys()].filter((index) => entries[index]?.then.kind === 'unknown');
+  if (handing.length === 0) return new Map();
+  const matches = entries.map(matchOf);
+  const coverOf = createCovers(
+    entries,
+    matches,
+    handing.filter((index) => matches[index]?.isNarrower === false),
+    () => Number.POSITIVE_INFINITY,
+    () => false,
+  );
+  return new Map(
+    [...entries.keys()].flatMap((index) => {
+      const by = entries[index]?.rule === null ? null : coverOf(index);
+      return by === null ? [] : [[index, by] as const];
+    }),
+  );
 }

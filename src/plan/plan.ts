@@ -7,7 +7,7 @@ import type { Profile } from '../profile/schema.ts';
 import { type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { describeFacts } from './facts.ts';
 import { findFindings } from './findings.ts';
-import { findIdle } from './idle.ts';
+import { findHandedOn, findIdle } from './idle.ts';
 import { type PlacedTier, placeRuleset, type Situation } from './place.ts';
 import {
   type ConcessionOffer,
@@ -97,7 +97,8 @@ const NO_DROP: Reason = {
 
 const NOTHING_TO_DROP: Reason = {
   code: 'plan/nothing-behind',
-  message: 'nothing behind it can be dropped here, so there is no need to look',
+  message:
+    'no rule behind it drops anything that could be dropped here, so there is no need to look',
 };
 
 /** A classifier and what a tier makes of it. */
@@ -116,10 +117,25 @@ interface PreparedTier {
   readonly walk: SpecialisedWalk;
 }
 
-/** The walk of a classifier given to `specialise`, with its result. */
-export function walkOf({ entries }: Classifier, { fates, origins }: Specialised): SpecialisedWalk {
+/**
+ * The walk of a classifier given to `specialise`, with its result. Entries whose packets have all been
+ * handed on before are not reached, and those that no packet matches are not present.
+ */
+export function walkOf({ entries }: Classifier, specialised: Specialised): SpecialisedWalk {
+  const { classifier, origins } = specialised;
+  const handedOn = findHandedOn(classifier.entries);
   const idle = findIdle(entries);
-  return { entries, fates, present: new Set(origins.filter((index) => !idle.has(index))) };
+  const present = new Set<number>();
+  const fates = [...specialised.fates];
+  for (const [index, origin] of origins.entries()) {
+    const by = handedOn.get(index);
+    if (by === undefined) present.add(origin);
+    else fates[origin] = { kind: 'not-reached', by: origins[by] ?? null };
+  }
+  // An entry can be there twice; one that is reached is enough.
+  for (const origin of present) fates[origin] = specialised.fates[origin] ?? { kind: 'kept' };
+  for (const index of idle) present.delete(index);
+  return { entries, fates, present };
 }
 
 function prepareTier(tier: PlacedTier): PreparedTier {
