@@ -12,6 +12,8 @@ import { type Finding, withoutCounts } from './report.ts';
 /** One base chain with all it calls, as a walk, and what was found out about it. */
 interface Walk {
   readonly entries: readonly Entry[];
+  /** The rules' names, by entry. */
+  readonly names: readonly (string | null)[];
   readonly dead: readonly (Dead | null)[];
   readonly redundancy: Redundancy;
 }
@@ -29,7 +31,8 @@ function analyseChains(ruleset: Ruleset, facts: Facts): readonly Walk[] {
       const { entries } = flattenChain({ table, chain, base: chain.base }, facts);
       const matches = entries.map(matchOf);
       const redundancy = createRedundancy(entries, matches);
-      return [{ entries, dead: findDead(entries, matches), redundancy }];
+      const names = entries.map(({ rule }) => (rule === null ? null : formatRuleId(rule)));
+      return [{ entries, names, dead: findDead(entries, matches), redundancy }];
     }),
   );
 }
@@ -37,9 +40,8 @@ function analyseChains(ruleset: Ruleset, facts: Facts): readonly Walk[] {
 function placesByRule(walks: readonly Walk[]): ReadonlyMap<string, readonly Place[]> {
   const places = new Map<string, Place[]>();
   for (const walk of walks) {
-    for (const [index, { rule }] of walk.entries.entries()) {
-      if (rule === null) continue;
-      const key = formatRuleId(rule);
+    for (const [index, key] of walk.names.entries()) {
+      if (key === null) continue;
       const known = places.get(key);
       if (known === undefined) places.set(key, [{ walk, index }]);
       else known.push({ walk, index });
@@ -93,15 +95,13 @@ function isOnlyVerdict({ steps, tracks, nat }: Rule): boolean {
 function explainRedundant(
   rule: Rule,
   places: readonly Place[],
-  isGone: (entry: Entry | undefined) => boolean,
+  gone: ReadonlySet<string | null>,
 ): Finding | null {
   if (!isOnlyVerdict(rule)) return null;
   const key = formatRuleId(rule.id);
   const does = places.map(({ walk, index }) => {
-    const { entries, redundancy } = walk;
-    const isOwn = (entry: Entry | undefined): boolean =>
-      entry?.rule != null && formatRuleId(entry.rule) === key;
-    const found = redundancy(index, (at) => isOwn(entries[at]) || isGone(entries[at]));
+    const { entries, names, redundancy } = walk;
+    const found = redundancy(index, (at) => names[at] === key || gone.has(names[at] ?? null));
     if (found === null) return null;
     return { instead: found.by === null ? undefined : entries[found.by] };
   });
@@ -140,16 +140,14 @@ export function findFindings(ruleset: Ruleset, facts: Facts): readonly Finding[]
     if (finding !== null) dead.set(key, finding);
   }
   // Each is redundant whether those found before it are still there or not.
-  const gone = new Set(dead.keys());
-  const isGone = (entry: Entry | undefined): boolean =>
-    entry?.rule != null && gone.has(formatRuleId(entry.rule));
+  const gone = new Set<string | null>(dead.keys());
   const findings: Finding[] = [];
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
       findings.push(...explainUncalled(chain, (rule) => placesOf(rule).length > 0));
       for (const rule of chain.rules) {
         const key = formatRuleId(rule.id);
-        const found = dead.get(key) ?? explainRedundant(rule, placesOf(rule), isGone);
+        const found = dead.get(key) ?? explainRedundant(rule, placesOf(rule), gone);
         if (found === null) continue;
         gone.add(key);
         findings.push(found);
