@@ -78,14 +78,17 @@ function collectConcession(text: string, before: Granted): Granted {
   return { concessions, replyPorts };
 }
 
+const RULESET_HELP = '.nft file, JSON of `nft -j list ruleset`, or - ; without it the live one';
+
 /** Adds RULESET and the common options to a command. */
 export function addCommonOptions(command: Command): Command {
+  return addSituationOptions(command.argument('[RULESET]', RULESET_HELP));
+}
+
+/** Adds the common options to a command that reads its arguments by itself. */
+export function addSituationOptions(command: Command): Command {
   const concessions = Object.entries(CONCESSIONS).map(([name, what]) => `${name} (${what})`);
   return command
-    .argument(
-      '[RULESET]',
-      '.nft file, JSON of `nft -j list ruleset`, or - ; without it the live one',
-    )
     .addOption(new Option('--dev <IF>', 'the device frames arrive on').argParser(parseDevice))
     .addOption(
       new Option('--profile <NAME|FILE>', 'what the hardware can do; repeatable, nearest first')

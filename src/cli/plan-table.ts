@@ -1,14 +1,18 @@
+import { formatRuleId } from '../ir/ruleset.ts';
 import {
   type ChainGroups,
   countTiers,
   createFootnotes,
+  type Finding,
   type Footnotes,
   groupRules,
   HOST,
+  MANY_GROUPS,
   type PlanReport,
   positionOf,
   type RuleGroup,
   spanOf,
+  withoutCounts,
 } from '../plan/report.ts';
 import type { Terminal } from './output.ts';
 import { cutText, paint, renderTable, showControls, wrapText } from './output.ts';
@@ -17,6 +21,9 @@ import { cutText, paint, renderTable, showControls, wrapText } from './output.ts
 const WIDE = 110;
 /** Longer plans put rules of the same tier and reason into one line. */
 const MANY_RULES = 200;
+/** Findings that are listed unasked, and how many of more. */
+const FEW_FINDINGS = 5;
+const SOME_FINDINGS = 3;
 const GAP = '  ';
 
 /** Which rules of a plan are shown, and how. */
@@ -25,9 +32,11 @@ export interface PlanView {
   readonly tier: string | null;
   /** Each rule on its own line, however many there are. */
   readonly all: boolean;
+  /** Every finding, however many there are. */
+  readonly findings: boolean;
 }
 
-export const WHOLE_PLAN: PlanView = { tier: null, all: false };
+export const WHOLE_PLAN: PlanView = { tier: null, all: false, findings: false };
 
 /** What a line of the table says. */
 interface Line {
@@ -46,7 +55,7 @@ function reasonOf({ reasons, rules }: RuleGroup, notes: Footnotes): string {
 
 /** One line for the group. */
 function sumUp(group: RuleGroup, notes: Footnotes): Line[] {
-  const text = group.rules[0]?.text ?? '';
+  const text = withoutCounts(group.rules[0]?.text ?? '');
   const count = group.rules.length === 1 ? '' : `${group.rules.length} rules, first: `;
   const reason = reasonOf(group, notes);
   return [{ position: spanOf(group), tier: group.tier, text: `${count}${text}`, reason }];
@@ -57,7 +66,7 @@ function listRules(group: RuleGroup, notes: Footnotes, below: boolean): Line[] {
   const { length } = group.rules;
   const reason = reasonOf(group, notes);
   return group.rules.map(({ rule, tier, text }, at) => {
-    const line = { position: positionOf(rule), tier, text };
+    const line = { position: positionOf(rule), tier, text: withoutCounts(text) };
     if (length === 1 || reason === '') return { ...line, reason };
     if (!below) return { ...line, reason: at === 0 ? reason : '"' };
     return { ...line, reason: at === length - 1 ? `these ${length}: ${reason}` : '' };
@@ -167,6 +176,28 @@ function renderNotes(notes: readonly string[], terminal: Terminal): readonly str
   return lines.length === 0 ? [] : ['', ...lines.map((line) => paint(terminal, 'dim', line))];
 }
 
+function nameFinding({ rule }: Finding): string {
+  return rule === null ? '' : `${formatRuleId(rule)}: `;
+}
+
+function renderFindings(
+  { findings }: PlanReport,
+  { findings: all }: PlanView,
+  terminal: Terminal,
+): readonly string[] {
+  if (findings.length === 0) return [];
+  const isCut = !all && findings.length > FEW_FINDINGS;
+  const lines = findings.slice(0, isCut ? SOME_FINDINGS : findings.length).flatMap((finding) => {
+    const text = showControls(nameFinding(finding) + finding.message);
+    return wrapText(text, terminal.width - 4).map((part, at) =>
+      at === 0 ? `  ${part}` : `    ${part}`,
+    );
+  });
+  const more = findings.length - SOME_FINDINGS;
+  const rest = isCut ? [`  and ${more} more: --findings lists them`] : [];
+  return ['', paint(terminal, 'bold', `Findings (${findings.length})`), ...lines, ...rest];
+}
+
 /** A plan for people: rules chain by chain, then what is used, what would help, what was relied on. */
 export function renderPlan(
   report: PlanReport,
@@ -179,11 +210,14 @@ export function renderPlan(
   const lines = [paint(terminal, 'bold', renderSummary(report))];
   if (view.tier !== null)
     lines.push(`only ${view.tier}: ${shown.length} of ${report.rules.length}`);
-  if (!isShort) lines.push('rules of the same tier and reason in one line; --all lists every rule');
+  const hint = 'rules of the same tier and reason in one line; --all lists every rule';
+  if (!isShort) lines.push(...wrapText(hint, terminal.width));
   const below = terminal.width < WIDE;
   const toLines = (group: RuleGroup) =>
     isShort ? listRules(group, notes, below) : sumUp(group, notes);
-  lines.push(...renderChains(groupRules(shown), terminal, toLines));
+  lines.push(
+    ...renderChains(groupRules(shown, isShort ? undefined : MANY_GROUPS), terminal, toLines),
+  );
   lines.push(...renderNotes(notes.lines(), terminal));
   const offers = report.concessions.map(({ name, unlocks }) => [
     `  --concede ${name}`,
@@ -192,5 +226,6 @@ export function renderPlan(
   lines.push(...section(terminal, 'Used', renderUsage(report)));
   lines.push(...section(terminal, 'Would move more', offers));
   lines.push(...section(terminal, 'Facts relied on', renderFacts(report)));
+  lines.push(...renderFindings(report, view, terminal));
   return lines.join('\n');
 }

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
+import { formatHtml } from '../plan/html.ts';
 import { formatMarkdown } from '../plan/markdown.ts';
 import { planRuleset } from '../plan/plan.ts';
 import { HOST, type PlanReport } from '../plan/report.ts';
+import { errorAt, fail } from '../support/diagnostics.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
 import {
@@ -11,13 +13,15 @@ import {
   readSituation,
   refuseUsage,
 } from './options.ts';
-import { describeTerminal } from './output.ts';
+import { describeTerminal, writeFiles } from './output.ts';
 import { type PlanView, renderPlan, selectRules } from './plan-table.ts';
 
 interface PlanOptions extends CommonOptions {
   readonly tier?: string;
   readonly all?: boolean;
   readonly md?: boolean;
+  readonly html?: string;
+  readonly findings?: boolean;
 }
 
 function formatPlan(report: PlanReport, options: PlanOptions, view: PlanView): string {
@@ -27,23 +31,42 @@ function formatPlan(report: PlanReport, options: PlanOptions, view: PlanView): s
   return renderPlan(report, describeTerminal(process.stdout), view);
 }
 
+async function writePage(file: string, page: string): Promise<void> {
+  try {
+    await writeFiles([{ path: file, content: Buffer.from(page) }]);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    const help = 'nothing was replaced; check the directory and its permissions';
+    unwrapResult(fail(errorAt('plan/unwritable', `cannot write: ${why}`, { help })));
+  }
+}
+
 async function runPlan(
   path: string | undefined,
   options: PlanOptions,
   command: Command,
 ): Promise<void> {
-  if (options.json && options.md) refuseUsage(command, '--json and --md exclude each other');
+  const forms = [options.json, options.md, options.html !== undefined].filter((form) => form);
+  if (forms.length > 1) refuseUsage(command, '--json, --md and --html exclude each other');
   const situation = unwrapResult(await readSituation(command, path, options));
   if (situation === null) return;
   const profiles = unwrapResult(await loadProfiles(options.profile));
   if (profiles === null) return;
-  const view = { tier: options.tier ?? null, all: options.all === true };
+  const view = {
+    tier: options.tier ?? null,
+    all: options.all === true,
+    findings: options.findings === true,
+  };
   const tiers = [...profiles.map(({ name }) => name), HOST];
   if (view.tier !== null && !tiers.includes(view.tier)) {
     refuseUsage(command, `no tier ${view.tier} in this plan: there are ${tiers.join(', ')}`);
   }
   const report = unwrapResult(planRuleset(situation, profiles));
   if (report === null) return;
+  if (options.html !== undefined) {
+    await writePage(options.html, formatHtml(report, selectRules(report, view)));
+    return;
+  }
   console.log(formatPlan(report, options, view));
 }
 
@@ -53,6 +76,8 @@ export function addPlanCommand(program: Command): void {
     .description('show which rules the hardware can take over, and why the others stay')
     .option('--tier <NAME>', 'only rules of this tier, or host')
     .option('--all', 'one line for every rule, also of a long ruleset')
+    .option('--findings', 'list every finding about the ruleset itself, however many')
     .option('--md', 'Markdown, for a change ticket')
+    .option('--html <FILE>', 'one HTML page, written to FILE; it needs nothing else')
     .action(runPlan);
 }

@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { z } from 'zod';
 import { addCompileCommand } from './compile.ts';
 import { addDeployCommand } from './deploy.ts';
+import { addExplainCommand } from './explain.ts';
 import { addPlanCommand } from './plan.ts';
 import { addProfilesCommand } from './profiles.ts';
 import { addStatusCommand } from './status.ts';
@@ -26,6 +27,7 @@ export function createProgram(output: OutputConfiguration = {}): Command {
     .showHelpAfterError('(--help shows the usage)');
   // Subcommands inherit the settings above, so they come last.
   addPlanCommand(program);
+  addExplainCommand(program);
   addCompileCommand(program);
   addTraceCommand(program);
   addDeployCommand(program);

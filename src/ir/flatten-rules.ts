@@ -1,5 +1,6 @@
 import type { Counter, Effect, ViewName } from './classifier.ts';
 import { CT_STATE, type Field, fieldKey } from './fields.ts';
+import { formatTest } from './print.ts';
 import {
   ANY_FLOW,
   type FlowStates,
@@ -168,7 +169,7 @@ function pushStep(
         if (builder.states === ANY_FLOW) {
           builder.leftOut.set(formatRuleId(rule), {
             code: 'rule/never-matches',
-            message: `cannot match on ${facts.device}`,
+            message: `${formatTest(step.test)}: never so on ${facts.device}`,
           });
         }
         return false;

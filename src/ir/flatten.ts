@@ -12,7 +12,7 @@ import {
   undecidedDestinations,
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
-import { META } from './fields.ts';
+import { CT_STATE, META } from './fields.ts';
 import { type Frame, noteChange, pushRules } from './flatten-rules.ts';
 import { pushFlows } from './flow-proof.ts';
 import { type FlowConcessions, flowClasses, NO_FLOW_CONCESSIONS } from './flows.ts';
@@ -27,13 +27,23 @@ import {
 } from './path.ts';
 import {
   ANY_FLOW,
+  AS_WRITTEN,
   type FlowStates,
   NO_FLOW,
   resolveTest,
   type Site,
   UNSEEN_FLOW,
 } from './resolve-test.ts';
-import { type BaseChain, type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
+import {
+  type BaseChain,
+  type Chain,
+  formatRuleId,
+  type Rule,
+  type Ruleset,
+  type Table,
+  type Test,
+  type Verdict,
+} from './ruleset.ts';
 import {
   type Builder,
   bind,
@@ -140,6 +150,7 @@ const TRACKING = -200; // NF_IP_PRI_CONNTRACK
 
 /** What is assumed at a chain: connection tracking has seen the packet from its own priority on. */
 function statesAt({ hook, priority }: BaseChain, assumed: FlowStates): FlowStates {
+  if (assumed === AS_WRITTEN) return assumed;
   return hook === 'prerouting' && priority < TRACKING ? UNSEEN_FLOW : assumed;
 }
 
@@ -264,6 +275,30 @@ function resolveTarget(draft: Draft, length: number): Target {
     : { kind: 'entry', index, uncertain: draft.uncertain };
 }
 
+function createBuilder(facts: Facts, states: FlowStates): Builder {
+  return {
+    entries: [],
+    stages: [],
+    counters: [],
+    counterIndex: new Map(),
+    leftOut: new Map(),
+    emitted: new Set(),
+    facts,
+    changed: [],
+    states,
+  };
+}
+
+function classifierOf({ entries, stages, counters, facts }: Builder): Classifier {
+  const { length } = entries;
+  const resolved = entries.map((entry) => ({
+    ...entry,
+    then: resolveTarget(entry.then, length),
+    otherwise: resolveTarget(entry.otherwise, length),
+  }));
+  return { device: facts.device, entries: resolved, stages, counters };
+}
+
 /**
  * Lowers a ruleset to the walk that frames received on `facts.device` take: the base chains of
  * netdev ingress, prerouting and input or forward in the kernel's order, jumps written out, the
@@ -275,36 +310,51 @@ export function flatten(
   options: FlattenOptions = PLAIN,
 ): Flattened {
   const path = selectPath(ruleset, facts);
-  const builder: Builder = {
-    entries: [],
-    stages: [],
-    counters: [],
-    counterIndex: new Map(),
-    leftOut: new Map(),
-    emitted: new Set(),
-    facts,
-    changed: [],
-    states: ANY_FLOW,
-  };
+  const builder = createBuilder(facts, ANY_FLOW);
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
   if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
-  const { length } = builder.entries;
-  const entries = builder.entries.map((entry) => ({
-    ...entry,
-    then: resolveTarget(entry.then, length),
-    otherwise: resolveTarget(entry.otherwise, length),
-  }));
-  const { stages, counters } = builder;
-  const classifier = { device: facts.device, entries, stages, counters };
-  return { classifier, leftOut: explainLeftOut(ruleset, path, builder) };
+  return { classifier: classifierOf(builder), leftOut: explainLeftOut(ruleset, path, builder) };
 }
 
-function notRun(chain: Chain, facts: Facts): Reason {
+/** Whether statements of a table change what `ct state` says of a packet on its way. */
+function changesTracking({ chains }: Table): boolean {
+  const steps = chains.flatMap(({ rules }) => rules.flatMap((rule) => rule.steps));
+  return steps.some((step) => step.kind === 'effect' && /^(notrack|ct |synproxy)/.test(step.name));
+}
+
+/**
+ * One base chain alone with all it calls, as it is written: what is true of this walk is true of every
+ * packet that gets to the chain, whatever device it comes from.
+ */
+export function flattenChain(chain: PathChain, facts: Facts): Classifier {
+  const builder = createBuilder(facts, AS_WRITTEN);
+  if (changesTracking(chain.table)) builder.changed = [CT_STATE];
+  pushBaseChain(builder, chain);
+  return classifierOf(builder);
+}
+
+/** A rule that calls the chain; null when there is none. */
+function callerOf({ chains }: Table, name: string): Rule | null {
+  const calls = (verdict: Verdict): boolean => 'chain' in verdict && verdict.chain === name;
+  const rules = chains.flatMap((chain) => chain.rules);
+  const caller = rules.find(({ steps }) =>
+    steps.some((step) => {
+      if (step.kind === 'verdict') return calls(step.verdict);
+      return step.kind === 'vmap' && step.map.elements.verdicts?.some(calls) === true;
+    }),
+  );
+  return caller ?? null;
+}
+
+function notRun(table: Table, chain: Chain, facts: Facts): Reason {
   const { device, role } = facts;
   if (chain.base === null) {
-    const message = `no chain that runs for ${device} calls ${chain.name}`;
+    const caller = callerOf(table, chain.name);
+    if (caller === null) return { code: 'path/not-called', message: `nothing calls ${chain.name}` };
+    const by = `${caller.id.chain} (${caller.text})`;
+    const message = `its chain is called by ${by}, where no packet received on ${device} gets through`;
     return { code: 'path/not-called', message };
   }
   if (role === 'host') {
@@ -322,11 +372,12 @@ function explainLeftOut(
   const off = new Map(path.off.map(({ chain, reason }) => [chain, reason]));
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
+      let reason = off.get(chain) ?? null;
       for (const rule of chain.rules) {
         const key = formatRuleId(rule.id);
         if (builder.emitted.has(key) || reasons.has(key)) continue;
-        const uncalled = notRun(chain, builder.facts);
-        reasons.set(key, off.get(chain) ?? uncalled);
+        reason ??= notRun(table, chain, builder.facts);
+        reasons.set(key, reason);
       }
     }
   }

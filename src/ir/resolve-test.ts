@@ -2,7 +2,7 @@ import { ones, writeUint } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
 import type { Facts } from './facts.ts';
 import { CT_STATE, type Field, fieldKey, META } from './fields.ts';
-import { applyOperand, equals, overlaps, plain, splitKey } from './operand.ts';
+import { applyOperand, equals, overlaps, plain, splitKey, testedFields } from './operand.ts';
 import type { ElementSet, Hook, Operand, Test } from './ruleset.ts';
 
 /** What is known where a rule runs. */
@@ -35,6 +35,12 @@ export const NO_FLOW: FlowStates = [INVALID, NEW, UNTRACKED];
 
 /** The packet is the first of its flow, if a rule lets it through: only such packets begin one. */
 export const FIRST_OF_FLOW: FlowStates = [NEW];
+
+/**
+ * Rules are read as they are written, for any packet of any device: every field, also metadata, is
+ * compared as the kernel sees it there, and only what may have been rewritten before is unknown.
+ */
+export const AS_WRITTEN: FlowStates = [...ANY_FLOW];
 
 /** A test after resolution: certain, or what is left to check on the frame. */
 export type Resolved = boolean | Test;
@@ -140,6 +146,18 @@ function requiresUnmerged(test: Extract<Test, { kind: 'compare' }>): boolean {
 
 const HIDDEN_TAG_FROM = 96; // bits: a tag in metadata shifts what lies behind the addresses
 
+/** Of these fields, the one that may have been rewritten before the rule sees it, as unknown. */
+function rewrittenOf(
+  fields: readonly Field[],
+  changed: Site['changed'],
+): Extract<Test, { kind: 'unknown' }> | null {
+  const field = fields.find(
+    (one) => changed === 'everything' || changed.some((written) => overlaps(written, one)),
+  );
+  if (field === undefined) return null;
+  return unknown('match/changed-before', 'may have been rewritten before this rule', field);
+}
+
 /** Why the frame on the wire does not tell what this operand yields, or null when it does. */
 function hiddenBecause(
   operand: Operand,
@@ -148,12 +166,8 @@ function hiddenBecause(
 ): Extract<Test, { kind: 'unknown' }> | null {
   const { field } = operand;
   const { facts, hook, changed } = site;
-  if (
-    field.base !== 'meta' &&
-    (changed === 'everything' || changed.some((written) => overlaps(written, field)))
-  ) {
-    return unknown('match/changed-before', 'may have been rewritten before this rule', field);
-  }
+  const rewritten = field.base === 'meta' ? null : rewrittenOf([field], changed);
+  if (rewritten !== null) return rewritten;
   switch (fieldKey(field)) {
     case CT_STATE.name:
       return unknown('match/ct-state', 'depends on connection tracking', field);
@@ -367,6 +381,10 @@ export function resolveLookup(
   set: ElementSet,
   site: Site,
 ): ResolvedLookup {
+  if (site.states === AS_WRITTEN && set.unknown === null) {
+    const fields = key.map(({ field }) => field);
+    return rewrittenOf(fields, site.changed) ?? { kind: 'lookup', key, set };
+  }
   return placeKey(key, set, (operand) => placeOperand(operand, site));
 }
 
@@ -385,6 +403,11 @@ export function settleLookup(
 
 /** Puts in what is constant on the device, and marks as unknown what the frame does not tell. */
 export function resolveTest(test: Test, site: Site): Resolved {
+  if (site.states === AS_WRITTEN && test.kind !== 'unknown') {
+    const unreliable = test.kind === 'lookup' ? resolveLookup(test.key, test.set, site) : null;
+    if (unreliable?.kind === 'unknown') return unreliable;
+    return rewrittenOf(testedFields(test), site.changed) ?? test;
+  }
   const state = resolveState(test, site);
   if (state !== null) return state;
   switch (test.kind) {

@@ -1,3 +1,4 @@
+import { formatRuleId } from '../ir/ruleset.ts';
 import {
   type ChainGroups,
   countTiers,
@@ -5,9 +6,11 @@ import {
   type Footnotes,
   groupRules,
   HOST,
+  MANY_GROUPS,
   type PlanReport,
   type RuleGroup,
   spanOf,
+  withoutCounts,
 } from './report.ts';
 
 /** Text that Markdown shows as it is, on one line of a table. */
@@ -41,7 +44,7 @@ function formatGroup(group: RuleGroup, notes: Footnotes): readonly string[] {
   const [first] = group.rules;
   if (first === undefined) return [];
   const rest = group.rules.length - 1;
-  const text = formatCode(first.text) + (rest === 0 ? '' : ` and ${rest} more`);
+  const text = formatCode(withoutCounts(first.text)) + (rest === 0 ? '' : ` and ${rest} more`);
   const why = group.reasons.map((reason) => escapeText(notes.shorten(reason, first.rule)));
   return [escapeText(spanOf(group)), escapeText(group.tier), text, why.join('; ')];
 }
@@ -75,6 +78,20 @@ function nextSteps(report: PlanReport): string[] {
     : ['', '## What to do next', '', ...steps.map((step) => `- ${step}`)];
 }
 
+/** Findings that a ticket lists. */
+const MOST_FINDINGS = 20;
+
+function formatFindings({ findings }: PlanReport): string[] {
+  if (findings.length === 0) return [];
+  const lines = findings.slice(0, MOST_FINDINGS).map(({ rule, message }) => {
+    const name = rule === null ? '' : `${formatRuleId(rule)}: `;
+    return `- ${escapeText(name + message)}`;
+  });
+  const more = findings.length - lines.length;
+  const rest = more > 0 ? [`- and ${more} more: \`nft-offload plan --findings\` lists them`] : [];
+  return ['', '## Findings about the ruleset', '', ...lines, ...rest];
+}
+
 /** A plan as Markdown for a change ticket; `shown` picks the rules that are listed. */
 export function formatMarkdown(report: PlanReport, shown = report.rules): string {
   const notes = createFootnotes();
@@ -84,7 +101,7 @@ export function formatMarkdown(report: PlanReport, shown = report.rules): string
     `${count}`,
     `${((100 * count) / total).toFixed(1)} %`,
   ]);
-  const chains = groupRules(shown).flatMap((chain) => formatChain(chain, notes));
+  const chains = groupRules(shown, MANY_GROUPS).flatMap((chain) => formatChain(chain, notes));
   const footnotes = notes.lines();
   const usage = report.usage.map(({ tier, resource, used, limit }) => [
     escapeText(tier),
@@ -107,6 +124,7 @@ export function formatMarkdown(report: PlanReport, shown = report.rules): string
     ...section('Used', ['Tier', 'Resource', 'Used', 'Limit'], usage),
     ...section('Concessions that would move more', ['Concession', 'Rules'], offers),
     ...section('Facts relied on', ['Fact', 'Value'], facts),
+    ...formatFindings(report),
     ...nextSteps(report),
   ].join('\n');
 }

@@ -1,10 +1,16 @@
-import { compileXdp, isXdpProfile, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
+import {
+  capabilitiesOf,
+  compileXdp,
+  isXdpProfile,
+  type XdpArtifact,
+} from '../backends/ebpf-offload/compile.ts';
 import type { Classifier } from '../ir/classifier.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
+import { type Specialised, specialise } from '../ir/specialise.ts';
 import type { Profile, XdpProfile } from '../profile/schema.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 
@@ -52,6 +58,28 @@ function isTooBig(diagnostics: readonly Diagnostic[]): boolean {
   return diagnostics.every(({ code }) => code === 'ebpf/too-big');
 }
 
+/** The ruleset as it looks on a tier; what is given up no longer binds it. */
+function flattenFor({ ruleset, facts, concessions, replyPorts }: Situation, profile: XdpProfile) {
+  const granted = new Set(concessions);
+  const flattened = flatten(ruleset, factsOn(profile, facts), {
+    loopedCopies: profile.receive.loopedCopies.value,
+    flows: { synIsNew: granted.has('syn-is-new'), replyPorts },
+  });
+  return { ...flattened, classifier: concede(flattened.classifier, granted) };
+}
+
+/** What a tier could decide if it had room for everything; null for a tier without a backend. */
+export function specialiseFor(
+  situation: Situation,
+  profile: Profile,
+): { readonly flattened: Flattened; readonly specialised: Specialised } | null {
+  if (!isXdpProfile(profile)) return null;
+  const flattened = flattenFor(situation, profile);
+  const mayMiscount = situation.concessions.includes('counters');
+  const tier = { ...capabilitiesOf(profile), mayMiscount };
+  return { flattened, specialised: specialise(flattened.classifier, tier) };
+}
+
 /**
  * Places a ruleset on one tier: everything it can decide or, where that is too big for it, the
  * longest beginning of the path that fits (found by halving; what fits grows with the beginning).
@@ -68,15 +96,11 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
       ),
     );
   }
-  const granted = new Set(situation.concessions);
-  const flattened = flatten(situation.ruleset, factsOn(profile, situation.facts), {
-    loopedCopies: profile.receive.loopedCopies.value,
-    flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
-  });
-  const classifier = concede(flattened.classifier, granted);
-  const options = { mayMiscount: granted.has('counters') };
+  const flattened = flattenFor(situation, profile);
+  const { classifier } = flattened;
+  const options = { mayMiscount: situation.concessions.includes('counters') };
   const whole = compileXdp(classifier, profile, options);
-  const placed = { profile, flattened: { ...flattened, classifier } };
+  const placed = { profile, flattened };
   if (whole.ok) {
     return succeed({ ...placed, artifact: whole.value, fitted: null }, whole.diagnostics);
   }

@@ -1,11 +1,13 @@
-import type { Entry } from '../ir/classifier.ts';
+import type { Classifier, Entry } from '../ir/classifier.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import { formatRuleId, type Rule, type Ruleset } from '../ir/ruleset.ts';
-import type { Fate } from '../ir/specialise.ts';
+import type { Fate, Specialised } from '../ir/specialise.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { describeFacts } from './facts.ts';
+import { findFindings } from './findings.ts';
+import { findHandedOn, findIdle } from './idle.ts';
 import { type PlacedTier, placeRuleset, type Situation } from './place.ts';
 import {
   type ConcessionOffer,
@@ -15,9 +17,11 @@ import {
   type PlannedRule,
   type PlanReport,
   type TierUsage,
+  withoutCounts,
 } from './report.ts';
 
-interface RuleView {
+/** What became of one rule in one tier. */
+export interface RuleView {
   readonly decides: boolean;
   readonly reasons: readonly PlannedReason[];
 }
@@ -32,7 +36,7 @@ function countInsns({ artifact }: PlacedTier): ReadonlyMap<string, number> {
 }
 
 /** Indices of entries by rule. */
-function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> {
+export function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> {
   const groups = new Map<string, number[]>();
   for (const [index, { rule }] of entries.entries()) {
     if (rule === null) continue;
@@ -45,7 +49,7 @@ function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly 
 }
 
 function nameOf({ rule, label }: Entry): string {
-  return rule === null ? label : `rule ${formatRuleId(rule)} (${label})`;
+  return rule === null ? label : `rule ${formatRuleId(rule)} (${withoutCounts(label)})`;
 }
 
 /** Each reason once; that a later part of a rule is not reached says nothing beside why that is. */
@@ -93,31 +97,62 @@ const NO_DROP: Reason = {
 
 const NOTHING_TO_DROP: Reason = {
   code: 'plan/nothing-behind',
-  message: 'nothing behind it can be dropped here, so there is no need to look',
+  message:
+    'no rule behind it drops anything that could be dropped here, so there is no need to look',
 };
+
+/** A classifier and what a tier makes of it. */
+export interface SpecialisedWalk {
+  readonly entries: readonly Entry[];
+  readonly fates: readonly Fate[];
+  /** Entries that the tier has and that packets may match. */
+  readonly present: ReadonlySet<number>;
+}
 
 /** A tier with what is asked of it for every rule. */
 interface PreparedTier {
   readonly tier: PlacedTier;
   readonly insns: ReadonlyMap<string, number>;
-  readonly entries: ReadonlyMap<string, readonly number[]>;
-  /** Entries that the tier's program has. */
-  readonly present: ReadonlySet<number>;
+  readonly indices: ReadonlyMap<string, readonly number[]>;
+  readonly walk: SpecialisedWalk;
+}
+
+/**
+ * The walk of a classifier given to `specialise`, with its result. Entries whose packets have all been
+ * handed on before are not reached, and those that no packet matches are not present.
+ */
+export function walkOf({ entries }: Classifier, specialised: Specialised): SpecialisedWalk {
+  const { classifier, origins } = specialised;
+  const handedOn = findHandedOn(classifier.entries);
+  const idle = findIdle(entries);
+  const present = new Set<number>();
+  const fates = [...specialised.fates];
+  for (const [index, origin] of origins.entries()) {
+    const by = handedOn.get(index);
+    if (by === undefined) present.add(origin);
+    else fates[origin] = { kind: 'not-reached', by: origins[by] ?? null };
+  }
+  // An entry can be there twice; one that is reached is enough.
+  for (const origin of present) fates[origin] = specialised.fates[origin] ?? { kind: 'kept' };
+  for (const index of idle) present.delete(index);
+  return { entries, fates, present };
 }
 
 function prepareTier(tier: PlacedTier): PreparedTier {
+  const { classifier } = tier.flattened;
   return {
     tier,
     insns: countInsns(tier),
-    entries: entriesByRule(tier.flattened.classifier.entries),
-    present: new Set(tier.artifact.specialised.origins),
+    indices: entriesByRule(classifier.entries),
+    walk: walkOf(classifier, tier.artifact.specialised),
   };
 }
 
-/** Looks at one rule in one tier. */
-function viewRule(indices: readonly number[], { tier, present }: PreparedTier): RuleView {
-  const { entries } = tier.flattened.classifier;
-  const { fates } = tier.artifact.specialised;
+/** Whether a tier decides packets for a rule with these entries, and what stands in its way. */
+export function viewRule(
+  indices: readonly number[],
+  { entries, fates, present }: SpecialisedWalk,
+): RuleView {
   const drops = (index: number): boolean => entries[index]?.then.kind === 'drop';
   const counts = (index: number): boolean => (entries[index]?.counts.length ?? 0) > 0;
   const kept = indices.filter((index) => present.has(index) && fates[index]?.kind === 'kept');
@@ -144,15 +179,15 @@ export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): Plann
     const key = formatRuleId(rule.id);
     const reasons: PlannedReason[] = [];
     for (const own of prepared) {
-      const { tier, insns, entries } = own;
+      const { tier, insns, walk } = own;
       const { leftOut } = tier.flattened;
-      const indices = entries.get(key) ?? [];
+      const indices = own.indices.get(key) ?? [];
       const out = leftOut.get(key);
       if (out !== undefined) {
         reasons.push(out);
         if (indices.length === 0) continue;
       }
-      const view = viewRule(indices, own);
+      const view = viewRule(indices, walk);
       if (view.decides) {
         const cost = { insns: insns.get(key) ?? 0 };
         return {
@@ -235,6 +270,7 @@ export function planRuleset(
       usage: usageOf(placed.value),
       concessions,
       facts: describeFacts(givenFacts),
+      findings: findFindings(situation.ruleset, situation.facts),
     },
     placed.diagnostics,
   );

@@ -50,9 +50,22 @@ export interface PlanReport {
   readonly concessions: readonly ConcessionOffer[];
   /** Facts the plan relied on, by name, as `--fact` takes them. */
   readonly facts: Readonly<Record<string, string | readonly string[]>>;
+  /** About the ruleset itself, whatever the hardware is. */
+  readonly findings: readonly Finding[];
 }
 
-/** Consecutive rules of one chain with the same tier and the same reasons; never empty. */
+/** Something about a rule or a set that is proven for every packet, whatever device it comes from. */
+export interface Finding {
+  /** `finding/what`. */
+  readonly code: string;
+  /** The rule it is about; null when it is about a named set. */
+  readonly rule: RuleId | null;
+  /** Rules that are the cause. */
+  readonly by: readonly RuleId[];
+  readonly message: string;
+}
+
+/** Rules of one chain with the same tier and the same reasons, in listing order; never empty. */
 export interface RuleGroup {
   readonly tier: string;
   readonly reasons: readonly PlannedReason[];
@@ -65,33 +78,77 @@ export interface ChainGroups {
   readonly groups: readonly RuleGroup[];
 }
 
-/** Whether two rules have the same tier for the same reasons. */
-function isAlike(a: PlannedRule, b: PlannedRule): boolean {
-  if (a.tier !== b.tier || a.reasons.length !== b.reasons.length) return false;
-  return a.reasons.every(({ code, message }, at) => {
-    const other = b.reasons[at];
-    return code === other?.code && message === other.message;
+/** A chain with more groups of neighbours than this is summed up by tier and reason. */
+export const MANY_GROUPS = 60;
+
+/** Equal for rules with the same tier for the same reasons. */
+function kindOf({ tier, reasons }: Pick<RuleGroup, 'tier' | 'reasons'>): string {
+  return JSON.stringify([tier, ...reasons.map(({ code, message }) => [code, message])]);
+}
+
+/** Puts groups together, near or far, that have the same name. */
+function mergeGroups(
+  groups: readonly RuleGroup[],
+  nameOf: (group: RuleGroup) => string,
+): readonly RuleGroup[] {
+  const merged = new Map<string, { first: RuleGroup; rules: PlannedRule[]; isSame: boolean }>();
+  for (const group of groups) {
+    const name = nameOf(group);
+    const known = merged.get(name);
+    if (known === undefined) {
+      merged.set(name, { first: group, rules: [...group.rules], isSame: true });
+      continue;
+    }
+    known.rules.push(...group.rules);
+    known.isSame &&= kindOf(known.first) === kindOf(group);
+  }
+  return [...merged.values()].map(({ first, rules, isSame }) => {
+    const example = ({ code, message }: PlannedReason) => ({ code, message: `e.g. ${message}` });
+    return { ...first, rules, reasons: isSame ? first.reasons : first.reasons.map(example) };
   });
 }
 
-/** Rules chain by chain, put together where neighbours have the same tier for the same reasons. */
-export function groupRules(rules: readonly PlannedRule[]): readonly ChainGroups[] {
-  const chains = new Map<string, { rules: PlannedRule[]; tier: string }[]>();
+/** At most about `most` groups: alike ones together, then those whose reasons are of one kind. */
+function sumUpGroups(groups: readonly RuleGroup[], most: number): readonly RuleGroup[] {
+  if (groups.length <= most) return groups;
+  const alike = mergeGroups(groups, kindOf);
+  if (alike.length <= most) return alike;
+  return mergeGroups(alike, ({ tier, reasons }) =>
+    [tier, ...reasons.map(({ code }) => code)].join(' '),
+  );
+}
+
+/**
+ * Rules chain by chain, put together where neighbours have the same tier for the same reasons; a
+ * chain with more than `most` such groups is summed up further.
+ */
+export function groupRules(
+  rules: readonly PlannedRule[],
+  most = Number.POSITIVE_INFINITY,
+): readonly ChainGroups[] {
+  const chains = new Map<string, { tier: string; kind: string; rules: PlannedRule[] }[]>();
   for (const rule of rules) {
     const { family, table, chain } = rule.rule;
     const name = `${family} ${table} ${chain}`;
     const groups = chains.get(name) ?? [];
-    const last = groups.at(-1)?.rules;
-    const before = last?.at(-1);
-    const isNext = before !== undefined && before.rule.index + 1 === rule.rule.index;
-    if (last !== undefined && isNext && isAlike(before, rule)) last.push(rule);
-    else groups.push({ tier: rule.tier, rules: [rule] });
+    const last = groups.at(-1);
+    const isNext = last?.rules.at(-1)?.rule.index === rule.rule.index - 1;
+    const kind = kindOf(rule);
+    if (last !== undefined && isNext && last.kind === kind) last.rules.push(rule);
+    else groups.push({ tier: rule.tier, kind, rules: [rule] });
     chains.set(name, groups);
   }
-  return [...chains].map(([chain, groups]) => ({
-    chain,
-    groups: groups.map((group) => ({ ...group, reasons: group.rules[0]?.reasons ?? [] })),
-  }));
+  return [...chains].map(([chain, groups]) => {
+    const whole = groups.map(({ tier, rules: own }) => {
+      return { tier, reasons: own[0]?.reasons ?? [], rules: own };
+    });
+    return { chain, groups: sumUpGroups(whole, most) };
+  });
+}
+
+/** A rule's text without what its counters have counted so far. */
+export function withoutCounts(text: string): string {
+  return text.replace(/ packets \d+ bytes \d+/g, '');
 }
 
 /** The rule's position as nft and people count: `12`, or `#3` when it has no handle. */
@@ -99,12 +156,14 @@ export function positionOf({ handle, index }: RuleId): string {
   return handle === null ? `#${index + 1}` : `${handle}`;
 }
 
-/** `12`, or `12-480` for several. */
+/** `12`, `12-480` for several, or `12..480` where others stand between them. */
 export function spanOf({ rules }: RuleGroup): string {
   const [first, last] = [rules[0], rules.at(-1)];
   if (first === undefined || last === undefined) return '';
   const from = positionOf(first.rule);
-  return first === last ? from : `${from}-${positionOf(last.rule)}`;
+  if (first === last) return from;
+  const isWhole = last.rule.index - first.rule.index === rules.length - 1;
+  return `${from}${isWhole ? '-' : '..'}${positionOf(last.rule)}`;
 }
 
 /** Long reasons that several rules share, numbered from 1, each said once at the end of a report. */

@@ -30,6 +30,7 @@ const report: PlanReport = {
   ],
   concessions: [{ name: 'syn-is-new', unlocks: 7 }],
   facts: { role: 'router', 'local-address': ['10.0.0.1', '10.0.1.1'] },
+  findings: [],
 };
 
 it('renders a plan on a narrow terminal', () => {

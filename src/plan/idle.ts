@@ -1,0 +1,81 @@
+import type { Entry } from '../ir/classifier.ts';
+import { fieldKey, META } from '../ir/fields.ts';
+import { testedFields } from '../ir/operand.ts';
+import { nextTargets } from './dominators.ts';
+import { createCovers } from './findings-dead.ts';
+import { intersect, matchOf, unite, type Values } from './match.ts';
+
+/** What most of all tells packets apart; what is known of other fields is not followed. */
+const FOLLOWED: ReadonlySet<string> = new Set([META.l4proto.name, META.protocol.name]);
+
+type State = ReadonlyMap<string, Values>;
+
+/** What is true of a packet that comes by either way. */
+function join(a: State | null, b: State): State {
+  if (a === null || a === b) return b;
+  const joined = new Map<string, Values>();
+  for (const [key, values] of a) {
+    const other = b.get(key);
+    if (other !== undefined) joined.set(key, unite(values, other));
+  }
+  return joined;
+}
+
+/** What is true of a packet that matches; null when there is none. */
+function narrow(state: State, { tests, view }: Entry): State | null {
+  const asked = tests.filter((test) => testedFields(test).some((of) => FOLLOWED.has(fieldKey(of))));
+  if (asked.length === 0) return state;
+  const narrowed = new Map(state);
+  for (const [key, values] of matchOf({ tests: asked, view }).fields) {
+    const old = narrowed.get(key);
+    const both = old === undefined ? values : intersect(old, values);
+    if (both.lo.length === 0) return null;
+    narrowed.set(key, both);
+  }
+  return narrowed;
+}
+
+/**
+ * Entries that no packet matches because of the protocols that the ways to them are for: rules on UDP
+ * where only ICMP comes, as in the walk of one kind of flow.
+ */
+export function findIdle(entries: readonly Entry[]): ReadonlySet<number> {
+  const states: (State | null)[] = entries.map(() => null);
+  if (states.length > 0) states[0] = new Map();
+  const idle = new Set<number>();
+  for (const [index, entry] of entries.entries()) {
+    const state = states[index] ?? null;
+    const matched = state === null ? null : narrow(state, entry);
+    if (matched === null) idle.add(index);
+    if (state === null) continue;
+    for (const target of nextTargets(entry)) {
+      const next = target === entry.then ? matched : state;
+      if (target.kind !== 'entry' || next === null) continue;
+      states[target.index] = join(states[target.index] ?? null, next);
+    }
+  }
+  return idle;
+}
+
+/**
+ * Entries of a specialised classifier all of whose packets an earlier one hands on to the kernel, with
+ * that one.
+ */
+export function findHandedOn(entries: readonly Entry[]): ReadonlyMap<number, number> {
+  const handing = [...entries.keys()].filter((index) => entries[index]?.then.kind === 'unknown');
+  if (handing.length === 0) return new Map();
+  const matches = entries.map(matchOf);
+  const coverOf = createCovers(
+    entries,
+    matches,
+    handing.filter((index) => matches[index]?.isNarrower === false),
+    () => Number.POSITIVE_INFINITY,
+    () => false,
+  );
+  return new Map(
+    [...entries.keys()].flatMap((index) => {
+      const by = entries[index]?.rule === null ? null : coverOf(index);
+      return by === null ? [] : [[index, by] as const];
+    }),
+  );
+}
