@@ -87,9 +87,9 @@ it('reads as plain words', () => {
       nothing in hardware
 
     What would move it (each tried)
+      - --fact local-address=ADDRESS... --fact conntrack=fresh --concede reject-as-drop: moves
+        a part of it to xdp-native
       - --concede reject-as-drop --concede syn-is-new: moves a part of it to xdp-native
-      - --fact local-address=ADDRESS... --fact conntrack=fresh --concede reject-as-drop
-        --concede reply-ports=32768-60999: moves a part of it to xdp-native
       (facts have to be true of the machine)"
   `);
 });
