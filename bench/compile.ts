@@ -7,6 +7,7 @@ import { arch, cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { compileXdp, isXdpProfile } from '../src/backends/ebpf-offload/compile.ts';
 import { buildDecision } from '../src/ir/decision.ts';
+import { nothingKnown } from '../src/ir/facts.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import { EVERYTHING, specialise } from '../src/ir/specialise.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
@@ -29,11 +30,7 @@ function median(values: readonly number[]): number {
 
 const profile = need(await loadProfile('xdp-native'));
 if (!isXdpProfile(profile)) throw new Error('xdp-native is no XDP profile');
-const facts = {
-  ...{ device: 'eth0', role: null, localAddresses: null, mac: null },
-  ...{ groOff: true, rpFilterOff: false, routed: false, rxVlanOff: true },
-  ...{ conntrackFresh: false, soleDevice: false },
-};
+const facts = { ...nothingKnown('eth0'), groOff: true, rxVlanOff: true };
 
 const rows: string[] = [];
 for (const size of SIZES) {

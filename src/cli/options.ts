@@ -3,7 +3,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import { probeFacts } from '../deploy/probe-facts.ts';
 import { openLocalTransport } from '../deploy/transport.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
-import type { Facts } from '../ir/facts.ts';
+import { type Facts, nothingKnown } from '../ir/facts.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { readRuleset } from '../nft/read.ts';
@@ -14,12 +14,14 @@ import type { Result } from '../support/diagnostics.ts';
 import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
 
 import { FACT_FORMS, parseFacts } from './facts.ts';
+import { readFactsFile } from './facts-file.ts';
 
 /** Options of every command that looks at a ruleset, as commander hands them over. */
 export interface CommonOptions {
   readonly dev?: string;
   readonly profile: readonly string[];
   readonly fact: readonly string[];
+  readonly facts?: string;
   readonly concede: Granted;
   readonly json?: boolean;
 }
@@ -91,6 +93,10 @@ export function addCommonOptions(command: Command): Command {
         .argParser(collect)
         .default([], 'none'),
     )
+    .option(
+      '--facts <FILE>',
+      'a JSON object of facts, as `plan --json` gives them; --fact adds to it',
+    )
     .addOption(
       new Option('--concede <NAME>', `give up: ${concessions.join(', ')}`)
         .argParser(collectConcession)
@@ -131,8 +137,13 @@ function chooseDevice(command: Command, options: CommonOptions, ruleset: Ruleset
   return refuseUsage(command, `which device do the frames arrive on? Give --dev IF (${why}).`);
 }
 
-function checkFacts(command: Command, device: string, given: readonly string[]): Facts {
-  const facts = parseFacts(device, given);
+function checkFacts(
+  command: Command,
+  device: string,
+  given: readonly string[],
+  base: Facts = nothingKnown(device),
+): Facts {
+  const facts = parseFacts(device, given, base);
   if (facts.ok) return facts.value;
   const [first] = facts.diagnostics;
   const text = first === undefined ? 'bad --fact' : formatDiagnostic(first);
@@ -163,6 +174,12 @@ function mergeFacts(given: Facts, found: Facts): Facts {
     rxVlanOff: given.rxVlanOff || found.rxVlanOff,
     conntrackFresh: given.conntrackFresh || found.conntrackFresh,
     soleDevice: given.soleDevice || found.soleDevice,
+    vlans: given.vlans ?? found.vlans,
+    master: given.master ?? found.master,
+    masterMac: given.masterMac ?? found.masterMac,
+    bridgePlain: given.bridgePlain || found.bridgePlain,
+    brNetfilter: given.brNetfilter ?? found.brNetfilter,
+    group: given.group ?? found.group,
   };
 }
 
@@ -173,8 +190,11 @@ export async function readSituation(
   options: CommonOptions,
   probe: boolean = path === undefined,
 ): Promise<Result<Situation>> {
-  // Wrong usage is said before anything is read.
-  checkFacts(command, options.dev ?? '', options.fact);
+  const file = options.facts === undefined ? null : await readFactsFile(options.facts);
+  if (file !== null && !file.ok) return file;
+  const base = file?.value;
+  // Wrong usage is said before the ruleset is read.
+  checkFacts(command, options.dev ?? '', options.fact, base);
   const source =
     path === undefined
       ? { kind: 'live' as const }
@@ -184,7 +204,7 @@ export async function readSituation(
   const read = await readRuleset(source);
   if (!read.ok) return read;
   const device = chooseDevice(command, options, read.value);
-  const given = checkFacts(command, device, options.fact);
+  const given = checkFacts(command, device, options.fact, base);
   const ruleset = read.value;
   const granted = options.concede;
   if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);

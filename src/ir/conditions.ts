@@ -3,6 +3,7 @@ import type { Reason } from '../support/diagnostics.ts';
 import type { Facts, LocalAddress } from './facts.ts';
 import { type Field, FRAME, META } from './fields.ts';
 import { equals, not, oneOf, within } from './operand.ts';
+import type { Link } from './resolve-test.ts';
 import type { Test } from './ruleset.ts';
 
 /**
@@ -70,30 +71,27 @@ export function loopedCopies(facts: Facts): readonly Condition[] {
   }));
 }
 
+/** Frames for other hosts, which get no further than the device. */
+function forOthers({ addressed, hostMacs }: Link): readonly Condition[] {
+  if (addressed) return [];
+  if (hostMacs === null) {
+    return [
+      { label: 'unicast: may be for another host', tests: [not(GROUP_MAC)], then: UNCERTAIN },
+    ];
+  }
+  const foreign = not(oneOf(DESTINATION_MAC, hostMacs));
+  return [{ label: 'unicast for another host', tests: [not(GROUP_MAC), foreign], then: LOST }];
+}
+
 /** Which frames reach prerouting of the device at all. */
-export function beforePrerouting(facts: Facts): readonly Condition[] {
+export function beforePrerouting(link: Link): readonly Condition[] {
   return [
-    {
-      label: 'VLAN tag: later hooks run on another device',
-      tests: [not(equals(FRAME.tags, 0n))],
-      then: unknown('path/vlan', 'tagged frames go on on a VLAN device'),
-    },
     {
       label: 'neither IPv4 nor IPv6',
       tests: [not(oneOf(META.protocol, [ETH_IP, ETH_IP6]))],
       then: { kind: 'accept' },
     },
-    facts.mac === null
-      ? {
-          label: 'unicast: may be for another host',
-          tests: [not(GROUP_MAC)],
-          then: UNCERTAIN,
-        }
-      : {
-          label: 'unicast for another host',
-          tests: [not(GROUP_MAC), not(equals(DESTINATION_MAC, facts.mac))],
-          then: LOST,
-        },
+    ...forOthers(link),
     { label: 'IPv4 checksum wrong', tests: [IS_IP, equals(FRAME.checksum, 0n)], then: LOST },
     { label: 'IPv6 source is loopback', tests: [IS_IP6, equals(SADDR6, 1n)], then: LOST },
     {
@@ -159,6 +157,12 @@ function martianSources(facts: Facts): readonly Condition[] {
       ? [{ label: 'source is our own', tests: [IS_IP, oneOf(SADDR, own)], then: LOST }]
       : []),
   ];
+}
+
+/** There is none for IPv6. */
+function reversePath({ rpFilterOff }: Facts): readonly Condition[] {
+  if (rpFilterOff) return [];
+  return [{ label: 'reverse path filter may discard', tests: [IS_IP], then: UNCERTAIN }];
 }
 
 /**
@@ -244,9 +248,7 @@ export function beforeInput(facts: Facts): readonly Condition[] {
       tests: [IS_IP, prefix(SADDR, 0n, 8)],
       then: unknown('path/special-source', 'only DHCP may use it'),
     },
-    ...(facts.rpFilterOff
-      ? []
-      : [{ label: 'reverse path filter may discard', tests: [], then: UNCERTAIN }]),
+    ...reversePath(facts),
   ];
 }
 
@@ -274,6 +276,7 @@ export function beforeForward(facts: Facts): readonly Condition[] {
       tests: [IS_IP6, prefix(SADDR6, 0n, 8)],
       then: unknown('path/special-source', 'only the kernel knows where it goes'),
     },
+    ...reversePath(facts),
     ...(facts.routed ? [] : [{ label: 'the route may discard', tests: [], then: UNCERTAIN }]),
   ];
 }

@@ -123,13 +123,22 @@ function pushRule(builder: Builder, frame: Frame, rule: Rule): void {
     open.effects = [];
   };
   const writeThrough = (): void => write(to({ index: builder.entries.length + 1 }));
+  const key = formatRuleId(rule.id);
+  let isPossible = true;
+  const never = (): void => {
+    isPossible = false;
+    if (builder.tracking !== ANY_FLOW) return;
+    const message = `cannot match on ${builder.facts.device}`;
+    builder.leftOut.set(key, { code: 'rule/never-matches', message });
+  };
   let ended = false;
   for (const step of rule.steps) {
-    if (!pushStep(builder, frame, rule.id, step, { open, write, writeThrough, next })) {
+    if (!pushStep(builder, frame, rule.id, step, { open, write, writeThrough, never, next })) {
       ended = true;
       break;
     }
   }
+  if (isPossible) builder.possible.add(key);
   if (!ended && (open.counts.length > 0 || open.effects.length > 0)) write(to(next));
   bind(builder, next);
 }
@@ -140,6 +149,8 @@ interface Writing {
   readonly write: (then: Draft) => void;
   /** Closes the entry; the rule goes on in the next one. */
   readonly writeThrough: () => void;
+  /** Says that the rule does not get further than this. */
+  readonly never: () => void;
   readonly next: Label;
 }
 
@@ -149,22 +160,18 @@ function pushStep(
   frame: Frame,
   rule: RuleId,
   step: Step,
-  { open, write, writeThrough, next }: Writing,
+  { open, write, writeThrough, never, next }: Writing,
 ): boolean {
-  const { facts, changed } = builder;
-  const site: Site = { facts, hook: frame.hook, changed, tracking: frame.tracking };
+  const { facts, link, changed } = builder;
+  const { hook, view, tracking } = frame;
+  const site: Site = { facts, link, view, hook, changed, tracking };
   switch (step.kind) {
     case 'test': {
       const test = resolveTest(step.test, site);
       if (test === true) return true;
       if (test === false) {
         if (open.counts.length > 0 || open.effects.length > 0) write(to(next));
-        if (builder.tracking === ANY_FLOW) {
-          builder.leftOut.set(formatRuleId(rule), {
-            code: 'rule/never-matches',
-            message: `cannot match on ${facts.device}`,
-          });
-        }
+        never();
         return false;
       }
       if (open.counts.length > 0 || open.effects.length > 0) writeThrough();
@@ -209,7 +216,7 @@ function pushStep(
         const onlyDrops = map.elements.verdicts?.every(({ kind }) => kind === 'drop') === true;
         write(onlyDrops ? { kind: 'drop' } : { kind: 'unknown', reason: lookup.reason });
       } else if (lookup.kind === 'lookup') {
-        pushMap(builder, frame, lookup, { open, write, writeThrough, next });
+        pushMap(builder, frame, lookup, { open, write, writeThrough, never, next });
       } else if (open.counts.length > 0 || open.effects.length > 0) {
         write(to(next));
       }

@@ -1,10 +1,9 @@
 import type { Reason } from '../support/diagnostics.ts';
-import type { Classifier, Target, ViewName } from './classifier.ts';
+import type { Classifier, Target } from './classifier.ts';
 import {
   beforeForward,
   beforeInput,
   beforePrerouting,
-  type Condition,
   defragmentation,
   FLOW_TABLE,
   localDestination,
@@ -12,10 +11,10 @@ import {
   undecidedDestinations,
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
-import { META } from './fields.ts';
-import { type Frame, noteChange, pushRules } from './flatten-rules.ts';
+import { pushBaseChain, pushConditions, resolveConditions } from './flatten-chain.ts';
+import { arrival, pushReceive } from './flatten-link.ts';
+import { noteChange } from './flatten-rules.ts';
 import { type FlowConcessions, flowKinds, NO_FLOW_CONCESSIONS } from './flows.ts';
-import { equals, within } from './operand.ts';
 import {
   type FamilyStates,
   familyState,
@@ -24,8 +23,8 @@ import {
   type PathChain,
   selectPath,
 } from './path.ts';
-import { ANY_FLOW, resolveTest, type Site, type Tracking, UNSEEN_FLOW } from './resolve-test.ts';
-import { type BaseChain, type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
+import { ANY_FLOW } from './resolve-test.ts';
+import { type Chain, formatRuleId, type Ruleset, type Test } from './ruleset.ts';
 import {
   type Builder,
   bind,
@@ -52,90 +51,6 @@ export interface Flattened {
   readonly leftOut: LeftOut;
 }
 
-/** Writes kernel conditions; frames that meet none, or may be gone, go on behind (or `doubtful`). */
-function pushConditions(
-  builder: Builder,
-  view: ViewName,
-  conditions: readonly Condition[],
-  doubtful?: Label,
-): void {
-  for (const condition of conditions) {
-    const { label } = condition;
-    const tests = resolveConditions(builder, condition.tests);
-    const next: Label = { index: builder.entries.length + 1 };
-    const then: Draft =
-      condition.then.kind === 'uncertain' ? to(doubtful ?? next, true) : condition.then;
-    push(builder, { label, view, tests, then });
-  }
-}
-
-/** The kernel's own tests on what NAT or a rule may have rewritten cannot be relied on either. */
-function resolveConditions(builder: Builder, tests: readonly Test[]): Test[] {
-  const { facts, changed } = builder;
-  const site: Site = { facts, hook: 'prerouting', changed, tracking: ANY_FLOW };
-  return tests.map((test) => {
-    const resolved = resolveTest(test, site);
-    return typeof resolved === 'boolean' ? test : resolved;
-  });
-}
-
-/**
- * Any inet chain at ingress, even an empty one, lets pass what is not IP and drops what is malformed
- * (nft_do_chain_inet_ingress, net/netfilter/nft_chain_filter.c).
- */
-function pushInetIngress(builder: Builder, accepted: Label): void {
-  const view = 'ingress';
-  const notIp = equals(META.nfproto, NFPROTO_NETDEV);
-  push(builder, { label: 'not IP', view, tests: [notIp], then: to(accepted) });
-  // The kernel fails to find the protocol number exactly when it finds the headers malformed.
-  const wellFormed = within(META.l4proto, 0n, 0xffn);
-  const drop = { kind: 'drop' } as const;
-  push(builder, { label: 'well-formed IP', view, tests: [wellFormed], otherwise: drop });
-}
-
-const NFPROTO_NETDEV = 5n; // include/uapi/linux/netfilter.h
-
-function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): void {
-  const view: ViewName = base.hook === 'ingress' ? 'ingress' : 'l3';
-  const from = builder.entries.length;
-  const accepted: Label = { index: -1 };
-  const end: Label = { index: -1 };
-  const version = table.family === 'ip' ? 2n : table.family === 'ip6' ? 10n : null;
-  if (version !== null) {
-    const tests = [equals(META.nfproto, version)];
-    const next: Label = { index: from + 1 };
-    push(builder, {
-      label: `family ${table.family}`,
-      view,
-      tests,
-      then: to(next),
-      otherwise: to(accepted),
-    });
-  }
-  if (table.family === 'inet' && base.hook === 'ingress') pushInetIngress(builder, accepted);
-  const { hook } = base;
-  const tracking = trackingAt(base, builder.tracking);
-  const frame: Frame = { table, hook, tracking, view, end, accepted, depth: 0, gotos: new Map() };
-  pushRules(builder, frame, chain);
-  bind(builder, end);
-  if (base.policy === 'drop') {
-    push(builder, { label: `policy drop of ${chain.name}`, view, then: { kind: 'drop' } });
-  }
-  bind(builder, accepted);
-  const { family, name } = table;
-  const { priority } = base;
-  const to_ = builder.entries.length;
-  builder.stages.push({ family, table: name, chain: chain.name, hook, priority, from, to: to_ });
-}
-
-const TRACKING = -200; // NF_IP_PRI_CONNTRACK
-
-/** What is assumed at a chain: connection tracking has seen the packet from its own priority on. */
-function trackingAt({ hook, priority }: BaseChain, assumed: Tracking): Tracking {
-  if (hook !== 'prerouting' || priority >= TRACKING) return assumed;
-  return { ...UNSEEN_FLOW, tupleOnly: assumed.tupleOnly };
-}
-
 const DEFRAGMENTATION = -400; // NF_IP_PRI_CONNTRACK_DEFRAG, uapi/linux/netfilter_ipv4.h
 const TRANSLATION = -100; // NF_IP_PRI_NAT_DST
 
@@ -153,7 +68,7 @@ function pushLayer3(
   path: HookPath,
   concessions: FlowConcessions,
 ): void {
-  pushConditions(builder, 'l3', beforePrerouting(builder.facts));
+  pushConditions(builder, 'l3', beforePrerouting(builder.link));
   if (hasFlowTable(ruleset)) pushConditions(builder, 'l3', [FLOW_TABLE]);
   const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
   const kinds = flowKinds(ruleset, states, builder.facts, concessions).map((kind) => ({
@@ -280,14 +195,17 @@ export function flatten(
     counterIndex: new Map(),
     leftOut: new Map(),
     emitted: new Set(),
+    possible: new Set(),
+    stopped: null,
     facts,
+    link: arrival(facts),
     changed: [],
     tracking: ANY_FLOW,
   };
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
-  for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
-  if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
+  const pushUpper = (): void => pushLayer3(builder, ruleset, path, options.flows);
+  pushReceive(builder, ruleset, path, layer3 === 0 ? null : pushUpper);
   const { length } = builder.entries;
   const entries = builder.entries.map((entry) => ({
     ...entry,
@@ -299,12 +217,13 @@ export function flatten(
   return { classifier, leftOut: explainLeftOut(ruleset, path, builder) };
 }
 
-function notRun(chain: Chain, facts: Facts): Reason {
+function notRun(chain: Chain, { facts, stopped }: Builder): Reason {
   const { device, role } = facts;
   if (chain.base === null) {
     const message = `no chain that runs for ${device} calls ${chain.name}`;
     return { code: 'path/not-called', message };
   }
+  if (stopped !== null) return stopped;
   if (role === 'host') {
     return { code: 'path/not-forwarding', message: 'a host forwards nothing (fact role=host)' };
   }
@@ -316,14 +235,14 @@ function explainLeftOut(
   path: ReturnType<typeof selectPath>,
   builder: Builder,
 ): LeftOut {
-  const reasons = new Map(builder.leftOut);
+  const reasons = new Map([...builder.leftOut].filter(([key]) => !builder.possible.has(key)));
   const off = new Map(path.off.map(({ chain, reason }) => [chain, reason]));
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
       for (const rule of chain.rules) {
         const key = formatRuleId(rule.id);
-        if (builder.emitted.has(key) || reasons.has(key)) continue;
-        const uncalled = notRun(chain, builder.facts);
+        if (builder.emitted.has(key)) continue;
+        const uncalled = notRun(chain, builder);
         reasons.set(key, off.get(chain) ?? uncalled);
       }
     }

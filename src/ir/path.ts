@@ -18,7 +18,12 @@ export interface OffPath {
 
 /** The receive path, each hook's chains in the order the kernel runs them. */
 export interface HookPath {
-  readonly ingress: readonly PathChain[];
+  /** By device: the one the frames arrive on, its VLAN devices, its bridge. */
+  readonly ingress: ReadonlyMap<string, readonly PathChain[]>;
+  readonly bridge: {
+    readonly prerouting: readonly PathChain[];
+    readonly input: readonly PathChain[];
+  };
   readonly prerouting: readonly PathChain[];
   readonly input: readonly PathChain[];
   readonly forward: readonly PathChain[];
@@ -26,6 +31,29 @@ export interface HookPath {
 }
 
 const RECEIVE_HOOKS: readonly Hook[] = ['ingress', 'prerouting', 'input', 'forward'];
+
+/** Devices whose ingress chains frames may run through, the one they arrive on first. */
+function devicesOf({ device, vlans, master }: Facts): readonly string[] {
+  const upper = (vlans ?? []).flatMap((vlan) => vlan.device ?? []);
+  return [device, ...upper, ...(master?.kind === 'bridge' ? [master.name] : [])];
+}
+
+/** A listing without devices does not say more than that the chain matters here. */
+function isOn({ devices }: BaseChain, device: string, facts: Facts): boolean {
+  return devices === null ? device === facts.device : devices.includes(device);
+}
+
+function offBridge({ hook }: BaseChain, { device, master }: Facts): Reason | null {
+  if (master?.kind !== 'bridge') {
+    const message =
+      `bridge chains run for ports of a bridge, which ${device} is not ` +
+      '(if it is one, give --fact master=BRIDGE)';
+    return { code: 'path/bridge', message };
+  }
+  if (hook === 'prerouting' || hook === 'input') return null;
+  const message = 'the table of the bridge says whether and where frames leave, not the frame';
+  return { code: 'path/bridge-forward', message };
+}
 
 function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
   if (table.dormant) {
@@ -37,19 +65,14 @@ function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
       message: `hook ${base.hook} sees packets that leave, not packets that arrive`,
     };
   }
-  if (table.family === 'bridge') {
-    return {
-      code: 'path/bridge',
-      message: 'bridge chains run behind a bridge, not on this device',
-    };
-  }
+  if (table.family === 'bridge') return offBridge(base, facts);
   if (table.family === 'arp') {
     return { code: 'path/arp', message: 'arp chains are left to the kernel' };
   }
-  if (base.hook === 'ingress' && base.devices !== null && !base.devices.includes(facts.device)) {
+  if (base.hook === 'ingress' && !devicesOf(facts).some((device) => isOn(base, device, facts))) {
     return {
       code: 'path/other-device',
-      message: `the chain is on ${base.devices.join(', ')}, not on ${facts.device}`,
+      message: `the chain is on ${base.devices?.join(', ')}, not on ${facts.device}`,
     };
   }
   if (base.type === 'nat') {
@@ -81,10 +104,21 @@ export function selectPath(ruleset: Ruleset, facts: Facts): HookPath {
       else off.push({ table, chain, reason });
     }
   }
-  const at = (hook: Hook): PathChain[] =>
-    inKernelOrder(on.filter(({ base }) => base.hook === hook));
+  const at = (hook: Hook, isBridge = false): PathChain[] =>
+    inKernelOrder(
+      on.filter(
+        ({ table, base }) => base.hook === hook && (table.family === 'bridge') === isBridge,
+      ),
+    );
+  const ingress = at('ingress');
   return {
-    ingress: at('ingress'),
+    ingress: new Map(
+      devicesOf(facts).map((device) => [
+        device,
+        ingress.filter(({ base }) => isOn(base, device, facts)),
+      ]),
+    ),
+    bridge: { prerouting: at('prerouting', true), input: at('input', true) },
     prerouting: at('prerouting'),
     input: at('input'),
     forward: at('forward'),

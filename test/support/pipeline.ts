@@ -9,7 +9,7 @@ import {
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
-import type { Facts } from '../../src/ir/facts.ts';
+import { type Facts, nothingKnown } from '../../src/ir/facts.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
@@ -34,7 +34,7 @@ export function unwrap<T>(result: Result<T>): T {
 export function labFacts(role: Facts['role']): Facts {
   const addresses = Object.values(LAB_ADDRESSES);
   return {
-    device: 'eth0',
+    ...nothingKnown('eth0'),
     role,
     localAddresses: addresses.flatMap(({ ip, ip6 }) => [
       { version: 4 as const, value: toInteger(parseIp(ip)) },
@@ -45,8 +45,6 @@ export function labFacts(role: Facts['role']): Facts {
     rpFilterOff: true,
     routed: true,
     rxVlanOff: true,
-    conntrackFresh: false,
-    soleDevice: false,
   };
 }
 
