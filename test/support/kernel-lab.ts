@@ -10,6 +10,7 @@ import {
   oracleRuleset,
   readCounters,
 } from './lab-oracle.ts';
+import { addTopology, type Topology } from './lab-topology.ts';
 import {
   type LoadedXdp,
   type MapElement,
@@ -117,17 +118,26 @@ export function hookVerdict(observation: Observation, index: number, hook: LabHo
 
 /** Makes the namespaces; `router` turns on forwarding (default routes leave by eth1, without ARP). */
 export async function openKernelLab(
-  options: { readonly router?: boolean } = {},
+  options: { readonly router?: boolean; readonly topology?: Topology } = {},
 ): Promise<KernelLab> {
   const helper = await buildLabHelper();
-  const namespaces = await openLabNamespaces(options.router ?? false);
+  const { router = false, topology = 'plain' } = options;
+  const namespaces = await openLabNamespaces(router);
   const { receiver, sender } = namespaces;
+  const above = await addTopology(topology, namespaces, router).catch(async (error: unknown) => {
+    await namespaces.close();
+    throw error;
+  });
   let store: XdpStore | null = null;
   let ruleset = '';
   let attached: XdpMode | null = null;
 
   const loadRuleset = async (nftText: string) => {
-    await runInside(receiver, ['nft', '-f', '-'], `flush ruleset\n${nftText}\n${oracleRuleset()}`);
+    await runInside(
+      receiver,
+      ['nft', '-f', '-'],
+      `flush ruleset\n${nftText}\n${oracleRuleset(above)}`,
+    );
     if (TRACKING.test(nftText)) await runCommand(helper, ['forget', receiver]);
     ruleset = nftText;
   };
