@@ -25,7 +25,7 @@ export interface Condition {
 const ETH_IP = 0x0800n;
 const ETH_IP6 = 0x86ddn;
 
-function field(name: string, base: 'll' | 'nh', offset: number, width: number): Field {
+function field(name: string, base: 'll' | 'nh' | 'th', offset: number, width: number): Field {
   return { name, base, offset: bits(offset), width: bits(width) };
 }
 
@@ -127,6 +127,30 @@ export function defragmentation(version: 'ip' | 'ip6'): Condition {
     tests: [version === 'ip' ? IS_IP : IS_IP6, not(equals(FRAME.fragment, 0n))],
     then: unknown('path/fragment', 'fragments are put together before this chain'),
   };
+}
+
+/** A nat chain sees only the first packet of a flow, so nobody can tell which packets it drops. */
+export const NAT_MAY_DROP: Condition = {
+  label: 'a nat chain may drop it',
+  tests: [],
+  then: UNCERTAIN,
+};
+
+/** Translation drops GRE whose header it cannot rewrite (gre_manip_pkt wants 8 bytes). */
+export const GRE_MAY_DROP: Condition = {
+  label: 'GRE that cannot be translated is dropped',
+  tests: [equals(META.l4proto, 47n)],
+  then: UNCERTAIN,
+};
+
+/**
+ * What address translation may rewrite at prerouting: destinations alone, whichever way the flow
+ * goes (nf_nat_packet, nf_nat_manip_pkt), with checksums, ICMP ids and what ICMP errors quote.
+ */
+export function translatedFields(version: 'ip' | 'ip6'): readonly Field[] {
+  const transport = [field('@th,16,80', 'th', 16, 80), field('@th,128,65407', 'th', 128, 65407)];
+  if (version === 'ip6') return [DADDR6, ...transport];
+  return [DADDR, field('ip checksum', 'nh', 80, 16), ...transport];
 }
 
 const OPTIONS_TO_KERNEL: readonly Condition[] = [

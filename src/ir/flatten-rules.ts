@@ -36,7 +36,12 @@ export interface Frame {
 
 const JUMP_LIMIT = 16; // NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h
 
-function counterOf(builder: Builder, counter: Omit<Counter, 'family' | 'table'>, frame: Frame) {
+/** The index of a counter of the classifier, which is added when it is new. */
+export function counterOf(
+  builder: Builder,
+  counter: Omit<Counter, 'family' | 'table'>,
+  frame: Pick<Frame, 'table' | 'view'>,
+): number {
   const { family, name: table } = frame.table;
   const owner = counter.rule === null ? counter.name : formatRuleId(counter.rule);
   const key = JSON.stringify([family, table, owner, counter.rule === null, frame.view]);

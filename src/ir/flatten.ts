@@ -6,13 +6,17 @@ import {
   beforePrerouting,
   defragmentation,
   FLOW_TABLE,
+  GRE_MAY_DROP,
   localDestination,
   loopedCopies,
+  NAT_MAY_DROP,
+  translatedFields,
   undecidedDestinations,
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
 import { pushBaseChain, pushConditions, resolveConditions } from './flatten-chain.ts';
 import { arrival, pushReceive } from './flatten-link.ts';
+import { pushNatTraces } from './flatten-nat.ts';
 import { noteChange } from './flatten-rules.ts';
 import { type FlowConcessions, flowKinds, NO_FLOW_CONCESSIONS } from './flows.ts';
 import {
@@ -20,6 +24,7 @@ import {
   familyState,
   type HookPath,
   hasFlowTable,
+  natMayDrop,
   type PathChain,
   selectPath,
 } from './path.ts';
@@ -80,8 +85,8 @@ function pushLayer3(
   }
   const { changed } = builder;
   const walk = (): void => {
-    pushPrerouting(builder, path.prerouting, states);
-    pushDelivery(builder, path.input, path.forward);
+    pushPrerouting(builder, path, states);
+    pushDelivery(builder, path, states);
   };
   walk();
   for (const { start, tracking } of kinds) {
@@ -93,11 +98,7 @@ function pushLayer3(
   }
 }
 
-function pushPrerouting(
-  builder: Builder,
-  chains: readonly PathChain[],
-  states: FamilyStates,
-): void {
+function pushPrerouting(builder: Builder, path: HookPath, states: FamilyStates): void {
   const done = new Set<'ip' | 'ip6'>();
   const defragment = (needed: (version: 'ip' | 'ip6') => boolean): void => {
     for (const version of ['ip', 'ip6'] as const) {
@@ -106,19 +107,40 @@ function pushPrerouting(
       pushConditions(builder, 'l3', [defragmentation(version)]);
     }
   };
-  const translates = states.ip.nat || states.ip6.nat;
-  for (const chain of chains) {
+  let isTranslated = false;
+  const translate = (): void => {
+    if (isTranslated) return;
+    isTranslated = true;
+    for (const chain of path.nat.prerouting) pushNatTraces(builder, chain);
+    for (const version of ['ip', 'ip6'] as const) {
+      if (states[version].nat) noteChange(builder, translatedFields(version));
+    }
+    if (states.ip.nat || states.ip6.nat) pushConditions(builder, 'l3', [GRE_MAY_DROP]);
+    if (natMayDrop(path)) pushConditions(builder, 'l3', [NAT_MAY_DROP]);
+  };
+  for (const chain of path.prerouting) {
     if (chain.base.priority > DEFRAGMENTATION) defragment((version) => serves(chain, version));
-    if (translates && chain.base.priority >= TRANSLATION) noteChange(builder, 'everything');
+    if (chain.base.priority >= TRANSLATION) translate();
     pushBaseChain(builder, chain);
   }
   defragment(() => true);
-  if (translates) noteChange(builder, 'everything');
+  translate();
 }
 
-function pushInput(builder: Builder, chains: readonly PathChain[]): void {
+const SOURCE_TRANSLATION = 100; // NF_IP_PRI_NAT_SRC
+
+function pushInput(builder: Builder, { input, nat }: HookPath, states: FamilyStates): void {
   pushConditions(builder, 'l3', beforeInput(builder.facts));
-  for (const chain of chains) pushBaseChain(builder, chain);
+  const translates = states.ip.nat || states.ip6.nat;
+  let isTranslated = false;
+  for (const chain of input) {
+    if (!isTranslated && chain.base.priority >= SOURCE_TRANSLATION) {
+      isTranslated = true;
+      for (const own of nat.input) pushNatTraces(builder, own);
+      if (translates) noteChange(builder, 'everything');
+    }
+    pushBaseChain(builder, chain);
+  }
 }
 
 const NO_ROLE: Reason = {
@@ -128,11 +150,8 @@ const NO_ROLE: Reason = {
 };
 
 /** Behind prerouting: packets for this machine go to input, the others to forward. */
-function pushDelivery(
-  builder: Builder,
-  input: readonly PathChain[],
-  forward: readonly PathChain[],
-) {
+function pushDelivery(builder: Builder, path: HookPath, states: FamilyStates): void {
+  const { input, forward } = path;
   if (input.length === 0 && forward.length === 0) return;
   const { facts } = builder;
   const route = (conditions: readonly (readonly Test[])[], label: string, target: Label): void => {
@@ -147,12 +166,14 @@ function pushDelivery(
     return;
   }
   const local: Label = { index: -1 };
-  if (facts.localAddresses !== null) {
+  // A host delivers what it does not discard, so a destination that is not known does not matter.
+  const isOpen = facts.role === 'host' && (states.ip.nat || states.ip6.nat);
+  if (facts.localAddresses !== null && !isOpen) {
     route(localDestination(facts), 'destination is local', local);
   }
-  pushConditions(builder, 'l3', undecidedDestinations(facts), local);
+  if (!isOpen) pushConditions(builder, 'l3', undecidedDestinations(facts), local);
   if (facts.role === 'host') {
-    if (facts.localAddresses === null) {
+    if (facts.localAddresses === null || isOpen) {
       const next: Label = { index: builder.entries.length + 1 };
       push(builder, { label: 'may not be for this machine', view: 'l3', then: to(next, true) });
     } else {
@@ -164,7 +185,7 @@ function pushDelivery(
     push(builder, { label: 'forwarded', view: 'l3', then: to(end) });
   }
   bind(builder, local);
-  pushInput(builder, input);
+  pushInput(builder, path, states);
   bind(builder, end);
 }
 
@@ -175,6 +196,18 @@ function resolveTarget(draft: Draft, length: number): Target {
   return index >= length
     ? { kind: 'accept' }
     : { kind: 'entry', index, uncertain: draft.uncertain };
+}
+
+/** An end that is reached by packets which may be gone is an entry, so that this is not forgotten. */
+function pushEnd(builder: Builder): void {
+  const { length } = builder.entries;
+  const isDoubtful = builder.entries.some(({ then, otherwise }) =>
+    [then, otherwise].some((draft) => {
+      return draft.kind === 'label' && draft.uncertain && draft.label.index >= length;
+    }),
+  );
+  if (isDoubtful)
+    push(builder, { label: 'end of the path', view: 'ingress', then: { kind: 'accept' } });
 }
 
 /**
@@ -205,7 +238,10 @@ export function flatten(
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
   const pushUpper = (): void => pushLayer3(builder, ruleset, path, options.flows);
-  pushReceive(builder, ruleset, path, layer3 === 0 ? null : pushUpper);
+  // Connection tracking alone can take packets.
+  const tracks = familyState(ruleset, 'ip').tracks || familyState(ruleset, 'ip6').tracks;
+  pushReceive(builder, ruleset, path, layer3 === 0 && !tracks ? null : pushUpper);
+  pushEnd(builder);
   const { length } = builder.entries;
   const entries = builder.entries.map((entry) => ({
     ...entry,

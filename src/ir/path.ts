@@ -1,6 +1,6 @@
 import type { Reason } from '../support/diagnostics.ts';
 import type { Facts } from './facts.ts';
-import type { BaseChain, Chain, Hook, Ruleset, Table } from './ruleset.ts';
+import type { BaseChain, Chain, Hook, Rule, Ruleset, Table } from './ruleset.ts';
 
 /** A base chain that frames received on the device run through. */
 export interface PathChain {
@@ -27,6 +27,11 @@ export interface HookPath {
   readonly prerouting: readonly PathChain[];
   readonly input: readonly PathChain[];
   readonly forward: readonly PathChain[];
+  /** Chains of type nat, which only the first packet of a flow runs through. */
+  readonly nat: {
+    readonly prerouting: readonly PathChain[];
+    readonly input: readonly PathChain[];
+  };
   readonly off: readonly OffPath[];
 }
 
@@ -55,6 +60,8 @@ function offBridge({ hook }: BaseChain, { device, master }: Facts): Reason | nul
   return { code: 'path/bridge-forward', message };
 }
 
+const NAT_CHAIN = 'path/nat-chain';
+
 function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
   if (table.dormant) {
     return { code: 'path/dormant', message: 'the table is dormant, its chains do not run' };
@@ -76,7 +83,7 @@ function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
     };
   }
   if (base.type === 'nat') {
-    return { code: 'path/nat-chain', message: 'nat chains see only the first packet of a flow' };
+    return { code: NAT_CHAIN, message: 'nat chains see only the first packet of a flow' };
   }
   return null;
 }
@@ -95,11 +102,13 @@ function inKernelOrder(chains: readonly PathChain[]): PathChain[] {
 /** Splits a ruleset's chains into those on the device's receive path and the rest, with reasons. */
 export function selectPath(ruleset: Ruleset, facts: Facts): HookPath {
   const on: PathChain[] = [];
+  const nat: PathChain[] = [];
   const off: OffPath[] = [];
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
       if (chain.base === null) continue;
       const reason = offReason(table, chain.base, facts);
+      if (reason?.code === NAT_CHAIN) nat.push({ table, chain, base: chain.base });
       if (reason === null) on.push({ table, chain, base: chain.base });
       else off.push({ table, chain, reason });
     }
@@ -122,6 +131,10 @@ export function selectPath(ruleset: Ruleset, facts: Facts): HookPath {
     prerouting: at('prerouting'),
     input: at('input'),
     forward: at('forward'),
+    nat: {
+      prerouting: nat.filter(({ base }) => base.hook === 'prerouting'),
+      input: nat.filter(({ base }) => base.hook === 'input'),
+    },
     off,
   };
 }
@@ -143,6 +156,23 @@ export function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyStat
     .filter(({ family }) => family === version || family === 'inet')
     .flatMap(({ chains }) => chains.flatMap((chain) => chain.rules));
   return { tracks: rules.some((rule) => rule.tracks), nat: rules.some((rule) => rule.nat) };
+}
+
+function canDrop({ steps }: Rule): boolean {
+  return steps.some((step) => {
+    if (step.kind === 'verdict') return step.verdict.kind === 'drop';
+    if (step.kind === 'effect') return step.outcome === 'drop' || step.outcome === 'unknown';
+    if (step.kind === 'test') return false;
+    return step.kind === 'vmap' && step.map.elements.verdicts?.some(({ kind }) => kind === 'drop');
+  });
+}
+
+/** Whether a nat chain may drop a packet (its table can, at least). */
+export function natMayDrop({ nat }: HookPath): boolean {
+  return [...nat.prerouting, ...nat.input].some(
+    ({ table, base }) =>
+      base.policy === 'drop' || table.chains.some(({ rules }) => rules.some(canDrop)),
+  );
 }
 
 /** Whether a rule puts flows into a flow table, whose packets then skip prerouting and forward. */

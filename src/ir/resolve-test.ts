@@ -260,6 +260,10 @@ function holdsCompare(test: Extract<Test, { kind: 'compare' }>, loaded: bigint):
  * bit. Layer-3 hooks never see frames for other hosts.
  */
 function resolvePacketType(accepts: (type: bigint) => boolean, site: Site): Resolved {
+  const { changed } = site;
+  if (changed === 'everything' || changed.includes(META.pkttype)) {
+    return unknown('match/changed-before', 'may have been set before this rule', META.pkttype);
+  }
   const [host, broadcast, multicast, seenOther] = PKTTYPES.map(accepts);
   const other = site.view === 'ingress' ? seenOther : host;
   if (host === broadcast && broadcast === multicast && multicast === other) return host === true;

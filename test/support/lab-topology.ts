@@ -50,7 +50,10 @@ function matchTag({ protocol, id }: Vlan): string {
 
 const LAB_MAC_TEXT = '02:00:00:00:00:01';
 
-const QUIET = 'gro gso tso rx tx sg rxvlan txvlan rx-udp-gro-forwarding rx-gro-list'.split(' ');
+const QUIET = [
+  ...'gro gso tso rx tx sg rxvlan txvlan rx-udp-gro-forwarding rx-gro-list'.split(' '),
+  ...['tx-vlan-stag-hw-insert', 'rx-vlan-stag-hw-parse'],
+];
 
 function quiet(device: string): string {
   return QUIET.map((name) => `ethtool -K ${device} ${name} off 2>/dev/null || :`).join('\n');
@@ -100,18 +103,7 @@ ip link set ${feeder} up
 `,
   );
   await withElfFile(minimalXdpObject(POP_TAG), (path) =>
-    runInside(receiver, [
-      'ip',
-      'link',
-      'set',
-      'dev',
-      name,
-      'xdpgeneric',
-      'obj',
-      path,
-      'sec',
-      'xdp',
-    ]),
+    runInside(receiver, ['ip', 'link', 'set', 'dev', name, 'xdpdrv', 'obj', path, 'sec', 'xdp']),
   );
   return `${matchTag(vlan)} fwd to "${feeder}"`;
 }
