@@ -14,7 +14,7 @@ import {
 import { type KernelLab, openKernelLab, probeKernelLab } from '../test/support/kernel-lab.ts';
 import { makeFrames } from '../test/support/random-frames.ts';
 import { makeRuleset } from '../test/support/rulesets.ts';
-import { optionsOf, VARIANTS, type Variant } from '../test/support/variants.ts';
+import { optionsOf, PATH_VARIANTS, VARIANTS, type Variant } from '../test/support/variants.ts';
 
 const { values } = parseArgs({
   options: {
@@ -147,9 +147,9 @@ async function soak(
 }
 
 const obstacle = probeKernelLab();
-const named = VARIANTS.filter(({ name }) => name === values.variant);
-const chosen =
-  named.length > 0 ? named : VARIANTS.filter(({ name }) => name.includes(values.variant));
+const all = [...VARIANTS, ...PATH_VARIANTS];
+const named = all.filter(({ name }) => name === values.variant);
+const chosen = named.length > 0 ? named : all.filter(({ name }) => name.includes(values.variant));
 if (obstacle !== null || chosen.length === 0) {
   console.error(obstacle ?? `no variant has "${values.variant}" in its name`);
   process.exitCode = 2;

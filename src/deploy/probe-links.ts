@@ -1,6 +1,11 @@
 import { z } from 'zod';
 import type { Master, Vlan } from '../ir/facts.ts';
 
+/** Other kinds of device use the same names for other things. */
+function field<T>(schema: z.ZodType<T>) {
+  return schema.optional().catch(undefined);
+}
+
 /** `ip -j -d addr show`, as far as it matters; numbers that older kernels leave out are optional. */
 export const linksSchema = z.array(
   z.object({
@@ -18,20 +23,20 @@ export const linksSchema = z.array(
         info_kind: z.string().default(''),
         info_data: z
           .object({
-            protocol: z.string().optional(),
-            id: z.unknown(),
-            flags: z.array(z.string()).optional(),
-            stp_state: z.number().optional(),
-            vlan_filtering: z.number().optional(),
-            nf_call_iptables: z.number().optional(),
-            nf_call_ip6tables: z.number().optional(),
+            protocol: field(z.string()),
+            id: field(z.number()),
+            flags: field(z.array(z.string())),
+            stp_state: field(z.number()),
+            vlan_filtering: field(z.number()),
+            nf_call_iptables: field(z.number()),
+            nf_call_ip6tables: field(z.number()),
           })
           .optional(),
         info_slave_data: z
           .object({
-            state: z.string().optional(),
-            locked: z.boolean().optional(),
-            vlan_tunnel: z.boolean().optional(),
+            state: field(z.string()),
+            locked: field(z.boolean()),
+            vlan_tunnel: field(z.boolean()),
           })
           .optional(),
       })
@@ -81,7 +86,7 @@ export function readVlans(port: Link, links: readonly Link[]): readonly Vlan[] {
   return links.flatMap((vlan) => {
     const data = vlan.linkinfo?.info_data;
     if (kindOf(vlan) !== 'vlan' || vlan.link !== port.ifname || data === undefined) return [];
-    const id = Number(data.id);
+    const { id = -1 } = data;
     if (!Number.isInteger(id) || id < 0 || id > MOST_VLAN_ID) return [];
     const protocol = data.protocol?.toLowerCase() === '802.1ad' ? 0x88a8 : 0x8100;
     const device = isPlainVlan(vlan, port, links) ? (vlan.ifname ?? null) : null;

@@ -108,7 +108,7 @@ const MANGLES = `table inet head_mangle {
 }
 `;
 
-/** All variants; every one is sound, `complete` ones are exact as well. */
+/** Frames that go straight to the rules; every variant is sound, `complete` ones are exact as well. */
 export const VARIANTS: readonly Variant[] = [
   variant('ingress', ['ingress'], labFacts(null)),
   variant('inet ingress', ['ingress'], labFacts(null), { inetIngress: true }),
@@ -141,6 +141,11 @@ export const VARIANTS: readonly Variant[] = [
   variant('unknowns, host', HOST, labFacts('host'), { unknowns: true, inetIngress: true }),
   variant('unknowns, router', ROUTER, labFacts('router'), { unknowns: true }),
   variant('unknowns, simulated card', HOST, labFacts('host'), { unknowns: true, ...SIMULATED }),
+  variant('unknowns, no role', HOST, labFacts(null), { unknowns: true, complete: false }),
+];
+
+/** What stands between the wire and the rules: VLAN devices, bridges, translation, tracking. */
+export const PATH_VARIANTS: readonly Variant[] = [
   variant('vlan, host', [...HOST, 'upper'], vlanFacts('host'), VLAN),
   variant('vlan, host, input', ['input', 'upper'], vlanFacts('host'), VLAN),
   variant('vlan, router', [...ROUTER, 'upper'], vlanFacts('router'), VLAN),
@@ -185,7 +190,6 @@ export const VARIANTS: readonly Variant[] = [
   variant('router, tracked', ROUTER, labFacts('router'), { head: TRACKS, ...PARTLY }),
   variant('host, mangled', HOST, labFacts('host'), { head: MANGLES, ...PARTLY }),
   variant('router, mangled', ROUTER, labFacts('router'), { head: MANGLES, ...PARTLY }),
-  variant('unknowns, no role', HOST, labFacts(null), { unknowns: true, complete: false }),
 ];
 
 /** What `compareWithKernel` has to know of a variant. */
