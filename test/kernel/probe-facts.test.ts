@@ -58,6 +58,7 @@ onKernel.each([
 });
 
 onKernel('the bridge that a device is a port of', async () => {
+  await lab.run('ip', 'link', 'set', 'lo', 'up');
   await lab.run('ip', 'link', 'set', 'eth0', 'up');
   await lab.run('ip', 'link', 'add', 'br0', 'address', '02:00:00:00:03:01', 'type', 'bridge');
   await lab.run('ip', 'link', 'set', 'dev', 'eth0', 'master', 'br0');
