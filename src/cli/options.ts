@@ -7,11 +7,12 @@ import type { Facts } from '../ir/facts.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { readRuleset } from '../nft/read.ts';
+import { refuseConcessions } from '../plan/check-concessions.ts';
 import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Result } from '../support/diagnostics.ts';
-import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
+import { type Diagnostic, fail, formatDiagnostic, succeed } from '../support/diagnostics.ts';
 
 import { FACT_FORMS, parseFacts } from './facts.ts';
 
@@ -166,6 +167,12 @@ function mergeFacts(given: Facts, found: Facts): Facts {
   };
 }
 
+/** Concessions that cannot help, or are unsafe, are refused before anything is done. */
+function checkGranted(situation: Situation, noticed: readonly Diagnostic[]): Result<Situation> {
+  const refused = refuseConcessions(situation);
+  return refused.length > 0 ? fail(...refused) : succeed(situation, noticed);
+}
+
 /** Reads the ruleset and what is known about the machine; `probe` looks at this one for facts. */
 export async function readSituation(
   command: Command,
@@ -187,9 +194,9 @@ export async function readSituation(
   const given = checkFacts(command, device, options.fact);
   const ruleset = read.value;
   const granted = options.concede;
-  if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
+  if (!probe) return checkGranted({ ruleset, facts: given, ...granted }, read.diagnostics);
   const found = await probeFacts(openLocalTransport(), device);
   if (!found.ok) return found;
   const facts = mergeFacts(given, found.value);
-  return succeed({ ruleset, facts, ...granted }, [...read.diagnostics, ...found.diagnostics]);
+  return checkGranted({ ruleset, facts, ...granted }, [...read.diagnostics, ...found.diagnostics]);
 }

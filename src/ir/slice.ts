@@ -9,7 +9,7 @@ const GONE = -2;
 
 /** The entries of a specialised classifier that drop, and what each drop depends on. */
 export interface Slices {
-  /** Entries that drop what matches them or, rarely, what does not. */
+  /** See `dropsOf`. */
   readonly drops: readonly number[];
   /**
    * The entries that must be there for a drop to be right, itself among them, ascending: with all
@@ -43,6 +43,18 @@ function readWays(entries: readonly Entry[], tail: number): Ways {
     ),
     counts: Uint8Array.from(entries, ({ counts }) => (counts.length > 0 ? 1 : 0)),
   };
+}
+
+/** The entries of a specialised classifier that drop what matches them or, rarely, what does not. */
+export function dropsOf({
+  classifier,
+  tail,
+}: Pick<Specialised, 'classifier' | 'tail'>): readonly number[] {
+  return classifier.entries
+    .slice(0, tail)
+    .flatMap(({ then, otherwise, tests }, at) =>
+      isDrop(then, tail) || (tests.length > 0 && isDrop(otherwise, tail)) ? [at] : [],
+    );
 }
 
 /**
@@ -85,11 +97,8 @@ export function sliceDrops({ classifier, tail }: Specialised): Slices {
     return needed.reverse();
   };
 
-  const drops = entries.flatMap(({ then, otherwise, tests }, at) =>
-    isDrop(then, tail) || (tests.length > 0 && isDrop(otherwise, tail)) ? [at] : [],
-  );
   return {
-    drops,
+    drops: dropsOf({ classifier, tail }),
     needs: (drop) =>
       (ways.counts[drop] === 0 ? needsOf(drop, false) : null) ?? needsOf(drop, true) ?? [],
   };

@@ -11,6 +11,23 @@ export const HOST = 'host';
 export interface PlannedReason extends Reason {
   /** The rule it stands behind, where that is the reason. */
   readonly by?: { readonly rule: RuleId; readonly text: string; readonly why: string };
+  /** Where the tier has no room: what the rule would take. */
+  readonly room?: RoomNeeded;
+  /** The message without what is the rule's own, for several rules together. */
+  readonly summary?: string;
+}
+
+/** What a rule would take of a tier that has not room for it, about, in its scarcest resource. */
+export interface RoomNeeded {
+  readonly resource: string;
+  /** Itself. */
+  readonly own: number;
+  /** The guard rows it depends on and that are not there yet: how many, and what they take. */
+  readonly guardRows: number;
+  readonly guards: number;
+  readonly left: number;
+  /** The rules worth most that are there instead, at most three. */
+  readonly instead: readonly RuleId[];
 }
 
 /** Where one rule is decided, and why not earlier. */
@@ -34,9 +51,19 @@ export interface TierUsage {
   readonly limit: number | null;
 }
 
-/** How many rules would leave `host` if this concession were granted. */
+/** How many rules would leave `host` if this concession were granted; tiers that are full take none. */
 export interface ConcessionOffer {
   readonly name: string;
+  readonly unlocks: number;
+  /** A usual value, where the concession has one; what it would move is an estimate then. */
+  readonly value?: string;
+  /** Facts that it needs and that are not known. */
+  readonly needs?: readonly string[];
+}
+
+/** Concessions that together move more than one alone; none of them is needless. */
+export interface JointOffer {
+  readonly names: readonly string[];
   readonly unlocks: number;
 }
 
@@ -47,7 +74,10 @@ export interface PlanReport {
   readonly profiles: readonly string[];
   readonly rules: readonly PlannedRule[];
   readonly usage: readonly TierUsage[];
+  /** Each by itself. */
   readonly concessions: readonly ConcessionOffer[];
+  /** All that help, at once; null where that is not more than one. */
+  readonly together: JointOffer | null;
   /** Facts the plan relied on, by name, as `--fact` takes them. */
   readonly facts: Readonly<Record<string, string | readonly string[]>>;
 }
@@ -68,10 +98,19 @@ export interface ChainGroups {
 /** Whether two rules have the same tier for the same reasons. */
 function isAlike(a: PlannedRule, b: PlannedRule): boolean {
   if (a.tier !== b.tier || a.reasons.length !== b.reasons.length) return false;
-  return a.reasons.every(({ code, message }, at) => {
+  return a.reasons.every(({ code, message, summary }, at) => {
     const other = b.reasons[at];
-    return code === other?.code && message === other.message;
+    return code === other?.code && (summary ?? message) === (other.summary ?? other.message);
   });
+}
+
+/** Reasons in words that hold for all rules of a group. */
+function sharedReasons(rules: readonly PlannedRule[]): readonly PlannedReason[] {
+  const reasons = rules[0]?.reasons ?? [];
+  if (rules.length === 1) return reasons;
+  return reasons.map((reason) =>
+    reason.summary === undefined ? reason : { ...reason, message: reason.summary },
+  );
 }
 
 /** Rules chain by chain, put together where neighbours have the same tier for the same reasons. */
@@ -90,7 +129,7 @@ export function groupRules(rules: readonly PlannedRule[]): readonly ChainGroups[
   }
   return [...chains].map(([chain, groups]) => ({
     chain,
-    groups: groups.map((group) => ({ ...group, reasons: group.rules[0]?.reasons ?? [] })),
+    groups: groups.map((group) => ({ ...group, reasons: sharedReasons(group.rules) })),
   }));
 }
 

@@ -192,7 +192,7 @@ function orderItems(choices: Choices, split: boolean): Int32Array {
   return Int32Array.from(items, () => {
     const next = densest(weights, left, isTaken);
     isTaken[next] = 1;
-    forEachNeed(items[next] ?? { weight: 0, needs: [] }, (part) => {
+    forEachNeed(items[next] ?? NO_ITEM, (part) => {
       if (isPaid[part] === 1) return;
       isPaid[part] = 1;
       for (let at = first[part] ?? 0; at < (first[part + 1] ?? 0); at += 1) {
@@ -222,26 +222,34 @@ function densest(weights: Float64Array, left: Float64Array, isTaken: Uint8Array)
   return best;
 }
 
-/** Takes items in order, passing over those that do not fit, and compares with the best single one. */
+/**
+ * Takes items in order, passing over those that do not fit, and looks at those again in the end:
+ * what they need may have come with others. Compares with the best single one.
+ */
 function buildUp(choices: Choices, order: Int32Array, capacity: readonly number[]): Built {
+  const { items, costs } = choices;
   const basket = createBasket(choices);
-  const empty = createBasket(choices);
   const chosen: number[] = [];
-  let alone = -1;
-  for (const index of order) {
-    const item = choices.items[index];
-    if (item === undefined) continue;
-    if (tryItem(basket, item, choices.costs, capacity)) chosen.push(index);
-    else if (item.weight > (choices.items[alone]?.weight ?? 0)) {
-      if (!tryItem(empty, item, choices.costs, capacity)) continue;
-      takeOut(empty, item, choices.costs);
-      alone = index;
+  let alone: readonly number[] = [];
+  const passed: number[] = [];
+  const take = (index: number): void => {
+    const fits = tryItem(basket, items[index] ?? NO_ITEM, costs, capacity);
+    (fits ? chosen : passed).push(index);
+  };
+  order.forEach(take);
+  const empty = createBasket(choices);
+  for (const index of passed.splice(0)) {
+    const item = items[index] ?? NO_ITEM;
+    if (item.weight > weigh(items, alone) && tryItem(empty, item, costs, capacity)) {
+      takeOut(empty, item, costs);
+      alone = [index];
     }
+    take(index);
   }
-  const weight = weigh(choices.items, chosen);
-  const most = choices.items[alone]?.weight ?? 0;
-  return most > weight ? { chosen: [alone], weight: most } : { chosen, weight };
+  return heaviest([chosen, alone].map((built) => ({ chosen: built, weight: weigh(items, built) })));
 }
+
+const NO_ITEM: Item = { weight: 0, needs: [] };
 
 type Built = Pick<Selection, 'chosen' | 'weight'>;
 
