@@ -217,6 +217,10 @@ function chooseForTier<A extends Artifact>(
     }
   }
   const { attempt, tried } = best;
+  if (attempt.chosen.length === candidates.length) {
+    const whole = tier.compile(demand.classifier, options);
+    if (whole.ok) return { ...whole, value: { compiled: whole.value, choice: null } };
+  }
   const { compiled } = tried.value;
   const choice = describeChoice(choices, candidates, attempt, tried.value, empty.value);
   return { ...tried, value: { compiled, choice } };

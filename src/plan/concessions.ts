@@ -58,13 +58,13 @@ function createCounter(situation: Situation, placed: readonly PlacedTier[]) {
   };
 }
 
-/** Leaves out, one after the other, what all the others move without it. */
+/** Leaves out, one after the other from the last, what all the others move without it. */
 function leaveOutNeedless(
   offers: readonly Offer[],
   most: number,
   count: (offers: readonly Offer[]) => number,
 ): readonly Offer[] {
-  return offers.reduce<readonly Offer[]>((left, offer) => {
+  return offers.reduceRight<readonly Offer[]>((left, offer) => {
     const without = left.filter((other) => other !== offer);
     return count(without) === most ? without : left;
   }, offers);
