@@ -109,7 +109,7 @@ function withoutGone(way: number): number {
 }
 
 /**
- * A specialised classifier with some of its entries left out: frames pass them as if they did not
+ * A specialised classifier of some of its entries only: frames pass the others as if they did not
  * match. Drops that are not in `chosen` hand the frame on. Sound when `kept` holds all that the
  * chosen drops need.
  */
@@ -119,33 +119,43 @@ export function keepEntries(
   chosen: ReadonlySet<number>,
   reason: Reason,
 ): Classifier {
-  const handOn: Target = { kind: 'unknown', reason };
   const { entries } = classifier;
-  /** Where a frame that comes to an entry goes on. */
+  const handOn: Target = { kind: 'unknown', reason };
+  const isLeft = (at: number): boolean => at >= tail || kept.has(at);
+  /** Where a frame that comes to an entry goes on, by the entry's old place. */
   const behind: Target[] = [];
-  const follow = (target: Target): Target => {
-    if (target.kind !== 'entry' || target.index >= tail) return target;
+  const targetOf = (target: Target, at: number): Target => {
+    if (isDrop(target, tail) && at < tail && !chosen.has(at)) return handOn;
+    if (target.kind !== 'entry') return target;
     const onward = behind[target.index];
     if (onward === undefined) throw new Error('bug: the walk goes back');
     if (onward.kind !== 'entry' || !target.uncertain) return onward;
     return { ...onward, uncertain: true };
   };
-  const result = [...entries];
-  for (let at = tail - 1; at >= 0; at -= 1) {
+  // From the last to the first; `index` counts from the end until all are there.
+  const reversed: Entry[] = [];
+  for (let at = entries.length - 1; at >= 0; at -= 1) {
     const entry = entries[at];
     if (entry === undefined) continue;
-    const leave = (target: Target): Target =>
-      isDrop(target, tail) && !chosen.has(at) ? handOn : follow(target);
-    const then = leave(entry.then);
-    const otherwise = leave(entry.otherwise);
-    result[at] = { ...entry, then, otherwise };
-    const onward = entry.tests.length > 0 ? otherwise : then;
-    behind[at] = kept.has(at) ? { kind: 'entry', index: at, uncertain: false } : onward;
+    if (isLeft(at)) {
+      const then = targetOf(entry.then, at);
+      const otherwise = entry.tests.length > 0 ? targetOf(entry.otherwise, at) : then;
+      reversed.push({ ...entry, then, otherwise });
+      behind[at] = { kind: 'entry', index: reversed.length, uncertain: false };
+    } else behind[at] = targetOf(entry.tests.length > 0 ? entry.otherwise : entry.then, at);
   }
   const start = behind[0];
-  const [first] = result;
-  if (first !== undefined && start !== undefined && !kept.has(0)) {
-    result[0] = { ...first, tests: [], counts: [], effects: [], then: start, otherwise: start };
-  }
-  return { ...classifier, entries: result };
+  if (start?.kind !== 'entry') return { ...classifier, entries: [] };
+  const count = start.index;
+  const place = (target: Target): Target =>
+    target.kind === 'entry' ? { ...target, index: count - target.index } : target;
+  const left = reversed.slice(0, count).reverse();
+  return {
+    ...classifier,
+    entries: left.map((entry) => ({
+      ...entry,
+      then: place(entry.then),
+      otherwise: place(entry.otherwise),
+    })),
+  };
 }
