@@ -208,7 +208,12 @@ function chooseForTier<A extends Artifact>(
   const ladder = ladderOf(tier, choices);
   const exact = tier.estimates.room.map(({ limit }) => limit);
   if (!tier.estimates.isExact || !fits(select(exact))) {
-    const step = findLast(ladder.length, (at) => fits(select(ladder[at] ?? [])));
+    const isFar = (capacity: readonly number[]): boolean =>
+      exact.some((limit, r) => (capacity[r] ?? 0) > HOPELESS * limit);
+    const step = findLast(ladder.length, (at) => {
+      const capacity = ladder[at] ?? [];
+      return !isFar(capacity) && fits(select(capacity));
+    });
     const above = ladder[step + 1];
     if (above !== undefined) {
       const more = select(above).weight;
