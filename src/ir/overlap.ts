@@ -7,11 +7,16 @@ import type { Test } from './ruleset.ts';
 /** Which frames of an entry: all that get there, or those that also match it. */
 export type Part = 'reach' | 'match';
 
-/**
- * Whether a frame can match `entry` and be in that part of `other`. `false` is certain; `true` only
- * says that nothing here rules it out.
- */
-export type Overlaps = (entry: number, other: number, part: Part) => boolean;
+/** What is known of the frames of entries. */
+export interface Overlaps {
+  /**
+   * Whether a frame can match `entry` and be in that part of `other`. `false` is certain; `true`
+   * only says that nothing here rules it out.
+   */
+  readonly overlaps: (entry: number, other: number, part: Part) => boolean;
+  /** No frame is in that part of the entry; only `true` is certain. */
+  readonly isEmpty: (entry: number, part: Part) => boolean;
+}
 
 /** Bounds of one field, as hooks of one view see it, by entry; rounded outwards. */
 interface Column {
@@ -132,7 +137,7 @@ export function createOverlaps({ entries }: Classifier): Overlaps {
   const columns = fillColumns(entries, bounds, chooseKeys(bounds));
   const regions: (Region | undefined)[] = [];
   const regionAt = (at: number, entry: Entry): Region => (regions[at] ??= regionOf(entry));
-  return (at, other, part) => {
+  const overlaps: Overlaps['overlaps'] = (at, other, part) => {
     for (const { reachLo, reachHi, matchLo, matchHi } of columns) {
       const [lo, hi] = part === 'match' ? [matchLo, matchHi] : [reachLo, reachHi];
       if ((matchHi[at] ?? 0) < (lo[other] ?? 0) || (matchLo[at] ?? 0) > (hi[other] ?? 0)) {
@@ -143,4 +148,11 @@ export function createOverlaps({ entries }: Classifier): Overlaps {
     if (part !== 'match' || a === undefined || b === undefined || a.view !== b.view) return true;
     return !isRuledOut(a, regionAt(other, b)) && !isRuledOut(b, regionAt(at, a));
   };
+  const isEmpty: Overlaps['isEmpty'] = (at, part) =>
+    columns.some(({ reachLo, reachHi, matchLo, matchHi }) =>
+      part === 'match'
+        ? (matchLo[at] ?? 0) > (matchHi[at] ?? 0)
+        : (reachLo[at] ?? 0) > (reachHi[at] ?? 0),
+    );
+  return { overlaps, isEmpty };
 }

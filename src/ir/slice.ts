@@ -9,7 +9,7 @@ const GONE = -2;
 
 /** The entries of a specialised classifier that drop, and what each drop depends on. */
 export interface Slices {
-  /** See `dropsOf`. */
+  /** Those of `dropsOf` that a frame may get to. */
   readonly drops: readonly number[];
   /**
    * The entries that must be there for a drop to be right, itself among them, ascending: with all
@@ -67,7 +67,7 @@ export function dropsOf({
 export function sliceDrops({ classifier, tail }: Specialised): Slices {
   const entries = classifier.entries.slice(0, tail);
   const ways = readWays(entries, tail);
-  const overlaps = createOverlaps({ ...classifier, entries });
+  const { overlaps, isEmpty } = createOverlaps({ ...classifier, entries });
   const next = new Int32Array(tail);
 
   /** Null when something turns out to be counted on the way though `counting` is false. */
@@ -98,7 +98,10 @@ export function sliceDrops({ classifier, tail }: Specialised): Slices {
   };
 
   return {
-    drops: dropsOf({ classifier, tail }),
+    drops: dropsOf({ classifier, tail }).filter((at) => {
+      const entry = entries[at];
+      return entry !== undefined && !isEmpty(at, isDrop(entry.then, tail) ? 'match' : 'reach');
+    }),
     needs: (drop) =>
       (ways.counts[drop] === 0 ? needsOf(drop, false) : null) ?? needsOf(drop, true) ?? [],
   };

@@ -108,11 +108,12 @@ it('rules out only what no frame is in', () => {
   let ruledOut = 0;
   fc.assert(
     fc.property(specialised, ({ tier: { classifier } }) => {
-      const overlaps = createOverlaps(classifier);
+      const { overlaps, isEmpty } = createOverlaps(classifier);
       const run = prepare(classifier, { mode: 'tier', mac: FACTS.mac });
       for (const packet of PACKETS) {
         const { trail } = run(packet);
         for (const a of trail) for (const b of trail) expect(overlaps(a, b, 'match')).toBe(true);
+        for (const a of trail) expect(isEmpty(a, 'match') || isEmpty(a, 'reach')).toBe(false);
       }
       for (const a of classifier.entries.keys()) {
         for (const b of classifier.entries.keys()) {
