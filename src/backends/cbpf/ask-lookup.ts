@@ -1,12 +1,12 @@
 import type { Question } from '../../ir/decision-nodes.ts';
 import { type Field, fieldKey, META } from '../../ir/fields.ts';
-import { isPlain, splitKey } from '../../ir/operand.ts';
+import { isPlain, plain, splitKey } from '../../ir/operand.ts';
 import type { Operand, SetElements, Test } from '../../ir/ruleset.ts';
 import { ones } from '../../support/bits.ts';
 import { type Asker, computeInsns, guardExtensions, isBehindExtensions, type Ways } from './ask.ts';
 import { choose, joinPieces, type Piece } from './choose.ts';
 import { type Code, run } from './code.ts';
-import { loadField, wordsOf } from './field-load.ts';
+import { loadValue, wordsOf } from './field-load.ts';
 
 type Lookup = Extract<Question, { kind: 'lookup' }>;
 
@@ -131,18 +131,15 @@ function askWord(
   const { table, meaning, place } = asker;
   const [first] = pieces;
   if (first !== undefined && pieces.length === 1) return first.to;
-  const load = loadField(meaning, place, field, view);
-  if (load === null || (load.plus !== 0 && computed !== null))
-    return constantWord(asker, field, pieces);
+  const load = loadValue(meaning, place, field, view);
+  if (load === null) return constantWord(asker, field, pieces);
   if (computed !== null) {
     const choice = choose(table, pieces, { top: 2 ** width - 1, leaf: meaning.leaf });
     return run(table, [...load.insns, ...computeInsns(computed, load.below)], choice, rule);
   }
   const scale = 2 ** load.below;
-  if (load.above > 0 || load.plus !== 0) {
-    const plain = { field, mask: ones(width), xor: 0n, shift: 0 };
-    const sub = { kind: 'alu', op: 'sub', src: load.plus >>> 0 } as const;
-    const insns = load.plus === 0 ? computeInsns(plain, load.below) : [sub];
+  if (load.above > 0) {
+    const insns = computeInsns(plain(field), load.below);
     const choice = choose(table, pieces, { top: 2 ** width - 1, leaf: meaning.leaf });
     return run(table, [...load.insns, ...insns], choice, rule);
   }

@@ -5,7 +5,7 @@ import type { Operand } from '../../ir/ruleset.ts';
 import { bits, ones } from '../../support/bits.ts';
 import { choose, type Piece } from './choose.ts';
 import { type Code, type CodeTable, need, run, test } from './code.ts';
-import { indexTransport, loadField, wordsOf } from './field-load.ts';
+import { indexTransport, loadField, loadValue, wordsOf } from './field-load.ts';
 import type { StraightInsn } from './insn.ts';
 import type { Meaning, Place } from './meaning.ts';
 
@@ -213,8 +213,8 @@ function testRange(
 function askComputed(asker: Asker, { operand, lo, hi, view }: Compare, ways: Ways): Code {
   const { table, meaning, place } = asker;
   const { field, mask, xor, shift } = operand;
-  const load = loadField(meaning, place, field, view);
-  if (load === null || load.plus !== 0) return table.pass;
+  const load = loadValue(meaning, place, field, view);
+  if (load === null) return table.pass;
   const scale = 2 ** load.below;
   const inPlace = Number(mask) * scale;
   if (shift === 0 && (xor === 0n || lo === hi)) {
@@ -320,7 +320,10 @@ function endOf({ base, end }: Present, { network, version, tags, hiddenTag }: Pl
 /** Whether the bytes a load needs are there. */
 export function askPresent(asker: Asker, question: Present, ways: Ways): Code {
   const { table, meaning, place } = asker;
-  const { yes, no, rule } = ways;
+  const { yes, rule } = ways;
+  // Behind a raw IP packet there may have been more at ingress.
+  const isCut = meaning.linkType === 'RAW' && question.view === 'ingress';
+  const no = isCut ? table.pass : ways.no;
   if (meaning.frames === 'well-formed') return yes;
   const isTransport = question.base === 'th';
   if (question.view === 'l3') {

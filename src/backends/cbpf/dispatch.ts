@@ -6,7 +6,7 @@ import { choose } from './choose.ts';
 import { type Code, type CodeTable, run, test } from './code.ts';
 import { loadField } from './field-load.ts';
 import { ancillary, type StraightInsn } from './insn.ts';
-import { asksTransport, lowerOther, lowerRoot } from './lower.ts';
+import { asksTransport, lowerOther, lowerRoot, readsType } from './lower.ts';
 import { LINK_HEADER, type Meaning, type Place } from './meaning.ts';
 
 // EtherTypes: include/uapi/linux/if_ether.h.
@@ -127,9 +127,10 @@ function choosePieces(
   { table, meaning }: Dispatcher,
   pieces: readonly FieldPiece[],
   load: readonly StraightInsn[],
+  top = 0xffff,
 ): Code {
   const numbers = pieces.map((piece) => ({ ...piece, from: Number(piece.from) }));
-  const choice = choose(table, numbers, { top: 0xffff, leaf: meaning.leaf });
+  const choice = choose(table, numbers, { top, leaf: meaning.leaf });
   return choice.kind === 'ret' ? choice : run(table, load, choice, null);
 }
 
@@ -144,8 +145,10 @@ function lowerStacked(dispatcher: Dispatcher, root: DecisionNode, place: Place):
     : choosePieces(dispatcher, pieces, load.insns);
 }
 
+/** Whether tags make no difference: neither to the rules, nor to where what they read is. */
 function sameRoots(a: Roots, b: Roots): boolean {
-  return a.ip === b.ip && a.ip6 === b.ip6 && a.other === b.other;
+  if (a.ip !== b.ip || a.ip6 !== b.ip6 || a.other !== b.other) return false;
+  return ![a.ip, a.ip6, a.other].some(readsType);
 }
 
 /** Tags stand in the packet, as on the wire. */
@@ -195,7 +198,7 @@ function dispatchRaw(dispatcher: Dispatcher, { untagged }: Decision): Code {
       { lo: 0x60, hi: 0x6f, to: ip6 },
     ],
   );
-  return choosePieces(dispatcher, pieces, [abs(1, 0)]);
+  return choosePieces(dispatcher, pieces, [abs(1, 0)], 0xff);
 }
 
 /** A whole decision as code. */

@@ -144,6 +144,19 @@ export function loadField(
   return { insns, below, above: size * 8 - field.width - below, plus: 0 };
 }
 
+/** The same without anything more than the value in A. */
+export function loadValue(
+  meaning: Meaning,
+  place: Place,
+  field: Field,
+  view: ViewName,
+): FieldLoad | null {
+  const load = loadField(meaning, place, field, view);
+  if (load === null || load.plus === 0) return load;
+  const sub = { kind: 'alu', op: 'sub', src: load.plus >>> 0 } as const;
+  return { ...load, insns: [...load.insns, sub], plus: 0 };
+}
+
 /** A field as parts of at most 32 bits each, the most significant first; null where it has none. */
 export function wordsOf(field: Field): readonly Field[] | null {
   if (field.width <= 32) {
@@ -174,6 +187,9 @@ export function fieldProblem(
     if (fieldKey(field) === META.pkttype.name) {
       const known = dialect === 'linux' || linkType === 'LINUX_SLL2';
       return known ? null : `${field.name} is in no packet; --dialect linux knows it`;
+    }
+    if (fieldKey(field) === META.length.name && linkType === 'RAW') {
+      return 'what came behind the IP packet is not there any more';
     }
     return LOADABLE.has(fieldKey(field)) ? null : `${field.name} is not in the packet`;
   }

@@ -1,5 +1,5 @@
 import type { DecisionNode, Question } from '../../ir/decision-nodes.ts';
-import { type Field, fieldKey, META } from '../../ir/fields.ts';
+import { type Field, fieldEnd, fieldKey, META } from '../../ir/fields.ts';
 import { isPlain } from '../../ir/operand.ts';
 import { intervalOf, sortedElements } from '../../ir/region.ts';
 import { ones } from '../../support/bits.ts';
@@ -199,11 +199,28 @@ export function lowerOther(asker: Asker, root: DecisionNode): FieldPiece[] {
   return leads.map(({ from, to, rule }) => ({ from, to: codeOf(lowering, to), rule }));
 }
 
+function fieldsOf(question: Question): readonly Field[] {
+  if (question.kind === 'present') return [];
+  return question.kind === 'compare'
+    ? [question.operand.field]
+    : question.key.map(({ field }) => field);
+}
+
 /** Whether a decision asks for the transport protocol or anything behind the IP header. */
 export function asksTransport(root: DecisionNode): boolean {
-  return branchesOf([root]).some(({ question }) => {
-    if (question.kind === 'present') return question.base === 'th';
-    if (question.kind === 'compare') return isBehindExtensions(question.operand.field);
-    return question.key.some(({ field }) => isBehindExtensions(field));
-  });
+  return branchesOf([root]).some(
+    ({ question }) =>
+      (question.kind === 'present' && question.base === 'th') ||
+      fieldsOf(question).some(isBehindExtensions),
+  );
+}
+
+/** Bytes of a frame before its EtherType or outer tag. */
+const ADDRESSES = 12;
+
+/** Whether a decision reads the EtherType or a tag as the bytes that they are. */
+export function readsType(root: DecisionNode): boolean {
+  return branchesOf([root]).some(({ question }) =>
+    fieldsOf(question).some((field) => field.base === 'll' && fieldEnd(field) > ADDRESSES),
+  );
 }

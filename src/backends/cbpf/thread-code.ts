@@ -28,6 +28,7 @@ const ANYTHING: Known = { lo: 0, hi: 0xffff_ffff, without: [], clear: 0, set: 0 
 
 /** Values excluded one by one that are kept in mind. */
 const MOST_EXCLUDED = 64;
+const MOST_GAP = 8;
 /** Nodes that one way is led past at a time. */
 const MOST_SKIPPED = 256;
 
@@ -88,7 +89,7 @@ function registersBehind(values: Values, insn: StraightInsn, state: State): Pick
     case 'ldx_msh':
       return { a, x: numberOf(values, insnKey(insn)) };
     case 'ldx_len':
-      return { a, x: numberOf(values, insnKey({ kind: 'ld_len' })) };
+      return { a, x: numberOf(values, LENGTH) };
     case 'alu':
       return { a: computed(values, insn, state), x };
     case 'tax':
@@ -106,6 +107,9 @@ function registersBehind(values: Values, insn: StraightInsn, state: State): Pick
   }
 }
 
+/** The key of the packet's length. */
+const LENGTH = insnKey({ kind: 'ld_len' });
+
 /** Ancillary loads are no bytes of the packet. */
 const PACKET_BYTES = 0x1_0000;
 
@@ -118,8 +122,9 @@ function atLeast(facts: Facts, value: Value, lo: number): Facts {
 function factsBehind(values: Values, insn: StraightInsn, state: State): Facts {
   const { facts } = state;
   if (insn.kind === 'ld_abs' && insn.k < PACKET_BYTES) {
-    return atLeast(facts, numberOf(values, insnKey({ kind: 'ld_len' })), insn.k + insn.size);
+    return atLeast(facts, numberOf(values, LENGTH), insn.k + insn.size);
   }
+  if (insn.kind === 'ldx_msh') return atLeast(facts, numberOf(values, LENGTH), insn.k + 1);
   if (insn.kind === 'ld_ind' && state.x !== UNKNOWN) {
     return atLeast(facts, numberOf(values, `reach v${state.x}`), insn.k + insn.size);
   }
@@ -265,8 +270,26 @@ function liveAt(node: Code, live: ReadonlyMap<Code, number>): number {
 
 /** Whether what a `need` asks for is known already. */
 function isMet(values: Values, node: Extract<Code, { kind: 'need' }>, state: State): boolean {
-  const key = node.base === 'x' ? `reach v${state.x}` : insnKey({ kind: 'ld_len' });
+  const key = node.base === 'x' ? `reach v${state.x}` : LENGTH;
   return (state.facts.get(numberOf(values, key))?.lo ?? 0) >= node.end;
+}
+
+/** Stores matter elsewhere, and a load may end the program unless the same bytes were loaded before. */
+function isSkippable(values: Values, insn: StraightInsn, { x, facts }: State): boolean {
+  const reach = (key: string): number => facts.get(numberOf(values, key))?.lo ?? 0;
+  switch (insn.kind) {
+    case 'st':
+    case 'stx':
+      return false;
+    case 'ld_abs':
+      return insn.k >= PACKET_BYTES || reach(LENGTH) >= insn.k + insn.size;
+    case 'ldx_msh':
+      return reach(LENGTH) > insn.k;
+    case 'ld_ind':
+      return x !== UNKNOWN && reach(`reach v${x}`) >= insn.k + insn.size;
+    default:
+      return true;
+  }
 }
 
 /** The farthest node that a way with this state can go to directly. */
@@ -276,6 +299,7 @@ function land(values: Values, live: ReadonlyMap<Code, number>, from: Code, state
   let here = state;
   for (let skipped = 0; skipped < MOST_SKIPPED; skipped += 1) {
     if (node.kind === 'do') {
+      if (!isSkippable(values, node.insn, here)) break;
       here = { ...registersBehind(values, node.insn, here), facts: state.facts };
       node = node.next;
     } else if (node.kind === 'test') {
@@ -294,11 +318,26 @@ function land(values: Values, live: ReadonlyMap<Code, number>, from: Code, state
   return landed;
 }
 
+/** Values between two intervals that are apart, where they are few enough to be kept in mind. */
+function gapBetween(a: Known, b: Known): number[] {
+  const [low, high] = a.hi < b.lo ? [a, b] : [b, a];
+  const size = high.lo - low.hi - 1;
+  if (size <= 0 || size > MOST_GAP) return [];
+  return Array.from({ length: size }, (_, i) => low.hi + 1 + i);
+}
+
 function meetKnown(a: Known, b: Known): Known {
+  const isOutside = (value: number, { lo, hi, without }: Known): boolean =>
+    value < lo || value > hi || without.includes(value);
+  const without = [
+    ...a.without.filter((value) => isOutside(value, b)),
+    ...b.without.filter((value) => isOutside(value, a) && !a.without.includes(value)),
+    ...gapBetween(a, b),
+  ];
   return {
     lo: Math.min(a.lo, b.lo),
     hi: Math.max(a.hi, b.hi),
-    without: a.without.filter((value) => b.without.includes(value) || value < b.lo || value > b.hi),
+    without,
     clear: (a.clear & b.clear) >>> 0,
     set: (a.set & b.set) >>> 0,
   };

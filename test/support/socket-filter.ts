@@ -1,0 +1,26 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { writeProgram } from '../../src/backends/cbpf/file-formats.ts';
+import type { Insn } from '../../src/backends/cbpf/insn.ts';
+import { buildLabHelper, runLabHelper, SOCKET_FILTER } from './lab-helper.ts';
+
+/**
+ * How many bytes of each packet the kernel's own run of a program keeps (SO_ATTACH_FILTER, no
+ * privileges needed). Throws with what the kernel said when it refuses the program.
+ */
+export async function runSocketFilter(
+  insns: readonly Insn[],
+  packets: readonly Uint8Array[],
+): Promise<Uint32Array> {
+  const helper = await buildLabHelper(SOCKET_FILTER);
+  const directory = await mkdtemp(join(tmpdir(), 'nfo-cbpf-'));
+  try {
+    const path = join(directory, 'program');
+    await writeFile(path, writeProgram(insns, 'ddd'));
+    const answer = await runLabHelper(helper, [path], packets, 4);
+    return new Uint32Array(answer.buffer);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
