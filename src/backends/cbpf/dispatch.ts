@@ -6,8 +6,18 @@ import { choose } from './choose.ts';
 import { type Code, type CodeTable, run, test } from './code.ts';
 import { loadField } from './field-load.ts';
 import { ancillary, type StraightInsn } from './insn.ts';
-import { asksTransport, lowerOther, lowerRoot, readsType } from './lower.ts';
+import {
+  askFirst,
+  asksTransport,
+  lowerOther,
+  lowerRoot,
+  namesProtocol,
+  readsLinkOnly,
+  readsType,
+} from './lower.ts';
 import { LINK_HEADER, type Meaning, type Place } from './meaning.ts';
+
+type Branch = Extract<DecisionNode, { kind: 'branch' }>;
 
 // EtherTypes: include/uapi/linux/if_ether.h.
 const ETH_P_IP = 0x0800;
@@ -98,25 +108,52 @@ function askerAt({ table, meaning }: Dispatcher, place: Place): Asker {
   return { table, meaning, place };
 }
 
-/** Packets by their EtherType; `type` loads it. */
+/** The question that all kinds of packets are asked first, where it is about the Ethernet header. */
+function commonQuestion({ ip, ip6, other }: Roots): Branch | null {
+  const branches = [ip, ip6, other].filter((root) => root.kind === 'branch');
+  const [first] = branches;
+  if (first === undefined || first.question.kind === 'present') return null;
+  const leaves = [ip, ip6, other].filter((root) => root.kind === 'leaf');
+  const isCommon = branches.every(
+    ({ question, no }) => question === first.question && no === first.no,
+  );
+  return isCommon && leaves.every((leaf) => leaf === first.no) && readsLinkOnly(first.question)
+    ? first
+    : null;
+}
+
+/** Packets by their EtherType; `type` loads it, `tag` is where tagged ones go. */
 function dispatchType(
   dispatcher: Dispatcher,
   roots: Roots,
   place: Omit<Place, 'version'>,
   type: readonly StraightInsn[],
-  tag: Code,
+  tag: Code | null,
 ): Code {
-  const { table, meaning } = dispatcher;
+  const { meaning, table } = dispatcher;
+  const common = commonQuestion(roots);
+  if (common !== null && common.no.kind === 'leaf') {
+    const behind = (root: DecisionNode): DecisionNode => (root.kind === 'branch' ? root.yes : root);
+    const { ip, ip6, other } = roots;
+    const left = { ip: behind(ip), ip6: behind(ip6), other: behind(other) };
+    return askFirst(askerAt(dispatcher, { ...place, version: null }), common, {
+      yes: dispatchType(dispatcher, left, place, type, tag),
+      no: common.no.verdict === 'drop' ? table.drop : table.pass,
+      rule: common.rule,
+    });
+  }
   const other = askerAt(dispatcher, { ...place, version: null });
   const ip = lowerIp(askerAt(dispatcher, { ...place, version: 4 }), roots.ip);
   const ip6 = lowerIp(askerAt(dispatcher, { ...place, version: 6 }), roots.ip6);
   const overrides: Override[] = [
     { lo: ETH_P_IP, hi: ETH_P_IP, to: ip },
     { lo: ETH_P_IPV6, hi: ETH_P_IPV6, to: ip6 },
-    { lo: ETH_P_8021Q, hi: ETH_P_8021Q, to: tag },
-    { lo: ETH_P_8021AD, hi: ETH_P_8021AD, to: tag },
   ];
-  if (meaning.linkType === 'EN10MB' && meaning.dialect === 'portable') {
+  if (tag !== null) {
+    overrides.push({ lo: ETH_P_8021Q, hi: ETH_P_8021Q, to: tag });
+    overrides.push({ lo: ETH_P_8021AD, hi: ETH_P_8021AD, to: tag });
+  }
+  if (meaning.frames === 'any' && meaning.dialect === 'portable') {
     overrides.push({ lo: 0, hi: ETH_P_802_3_MIN - 1, to: table.pass });
   }
   const pieces = overlay(lowerOther(other, roots.other), overrides);
@@ -151,19 +188,27 @@ function sameRoots(a: Roots, b: Roots): boolean {
   return ![a.ip, a.ip6, a.other].some(readsType);
 }
 
+/** Whether a rule names tags: by their EtherTypes or their bytes. */
+function asksTags({ untagged, tagged, stacked }: Decision): boolean {
+  const roots = [untagged, tagged].flatMap(({ ip, ip6, other }) => [ip, ip6, other]);
+  return [...roots, stacked].some(
+    (root) => readsType(root) || namesProtocol(root, [ETH_P_8021Q, ETH_P_8021AD]),
+  );
+}
+
 /** Tags stand in the packet, as on the wire. */
 function dispatchWire(dispatcher: Dispatcher, decision: Decision): Code {
-  const { table, meaning } = dispatcher;
+  const { meaning } = dispatcher;
   const network = LINK_HEADER[meaning.linkType];
   const inner = network + VLAN_HLEN;
   const behindTag = { network: inner, hiddenTag: false } as const;
-  const isAsked = meaning.frames === 'any' || !sameRoots(decision.untagged, decision.tagged);
+  const isAsked = meaning.frames === 'any' || asksTags(decision);
   const stackedPlace = { ...behindTag, version: null, tags: 2 } as const;
   const stacked = lowerStacked(dispatcher, decision.stacked, stackedPlace);
   const innerType = [abs(2, inner - 2)];
   const tagged = isAsked
     ? dispatchType(dispatcher, decision.tagged, { ...behindTag, tags: 1 }, innerType, stacked)
-    : table.pass;
+    : null;
   const type = [abs(2, meaning.linkType === 'LINUX_SLL2' ? 0 : network - 2)];
   const place = { network, hiddenTag: false, tags: 0 } as const;
   return dispatchType(dispatcher, decision.untagged, place, type, tagged);

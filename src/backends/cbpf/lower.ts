@@ -11,6 +11,7 @@ import {
   type FieldPiece,
   guardExtensions,
   isBehindExtensions,
+  type Ways,
   withoutExtensions,
 } from './ask.ts';
 import { askLookup } from './ask-lookup.ts';
@@ -143,17 +144,37 @@ function lowerField(
   return isBehindExtensions(field) ? guardExtensions(asker, code) : code;
 }
 
-function lowerBranch(lowering: Lowering, node: Branch): Code {
-  const { question, rule } = node;
-  const ways = { yes: codeOf(lowering, node.yes), no: codeOf(lowering, node.no), rule };
+function ask(asker: Asker, question: Question, ways: Ways): Code {
   switch (question.kind) {
     case 'compare':
-      return askCompare(lowering.asker, question, ways);
+      return askCompare(asker, question, ways);
     case 'lookup':
-      return askLookup(lowering.asker, question, ways);
+      return askLookup(asker, question, ways);
     case 'present':
-      return askPresent(lowering.asker, question, ways);
+      return askPresent(asker, question, ways);
   }
+}
+
+function lowerBranch({ asker, codes }: Lowering, { question, yes, no, rule }: Branch): Code {
+  const code = (node: DecisionNode): Code => codeOf({ asker, codes }, node);
+  return ask(asker, question, { yes: code(yes), no: code(no), rule });
+}
+
+/** One question asked before the kind of packet is known. */
+export function askFirst(asker: Asker, { question }: Branch, ways: Ways): Code {
+  const asked = fieldQuestion(question);
+  if (asked === null) return ask(asker, question, ways);
+  const { yes, no, rule } = ways;
+  const words = wordsOf(asked.field);
+  if (words === null) return asker.table.pass;
+  const top = ones(asked.field.width);
+  const pieces: FieldPiece[] = [{ from: 0n, to: no, rule }];
+  for (const { lo, hi } of asked.yes) {
+    if (pieces.at(-1)?.from === lo) pieces.pop();
+    pieces.push({ from: lo, to: yes, rule });
+    if (hi < top) pieces.push({ from: hi + 1n, to: no, rule });
+  }
+  return chooseField(asker, words, question.view, pieces);
 }
 
 /** Everything below a root, lowered; the leads of branches that ask for the same field as the root. */
@@ -223,4 +244,19 @@ export function readsType(root: DecisionNode): boolean {
   return branchesOf([root]).some(({ question }) =>
     fieldsOf(question).some((field) => field.base === 'll' && fieldEnd(field) > ADDRESSES),
   );
+}
+
+/** Whether a question reads the Ethernet header alone. */
+export function readsLinkOnly(question: Question): boolean {
+  const fields = fieldsOf(question);
+  return fields.length > 0 && fields.every(({ base }) => base === 'll');
+}
+
+/** Whether a decision asks for one of these EtherTypes by its value. */
+export function namesProtocol(root: DecisionNode, types: readonly number[]): boolean {
+  return branchesOf([root]).some(({ question }) => {
+    const asked = fieldQuestion(question);
+    if (asked === null || fieldKey(asked.field) !== META.protocol.name) return false;
+    return asked.yes.some(({ lo, hi }) => lo === hi && types.includes(Number(lo)));
+  });
 }
