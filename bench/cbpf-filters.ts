@@ -6,12 +6,12 @@ export interface ComparedFilter {
   readonly name: string;
   readonly pcap: string;
   readonly rules: readonly string[];
-  /** The rules of a chain that `rules` jump to: `web`. */
+  /** The rules of a chain that `rules` go to: `web`. */
   readonly web?: readonly string[];
 }
 
 function writeChain(head: string, rules: readonly string[]): string {
-  const ends = /\b(accept|jump \w+)$/;
+  const ends = /\b(accept|goto \w+)$/;
   const lines = rules.map((rule) => `    ${ends.test(rule) ? rule : `${rule} drop`}\n`);
   return `  ${head}\n${lines.join('')}  }\n`;
 }
@@ -154,8 +154,8 @@ export const FILTERS: readonly ComparedFilter[] = [
     pcap: 'host 10.0.0.1 and tcp port 80 and not src net 192.168.0.0/16',
     rules: [
       'ip saddr 192.168.0.0/16 accept',
-      'ip saddr 10.0.0.1 jump web',
-      'ip daddr 10.0.0.1 jump web',
+      'ip saddr 10.0.0.1 goto web',
+      'ip daddr 10.0.0.1 goto web',
     ],
     web: ['tcp sport 80', 'tcp dport 80'],
   },

@@ -12,7 +12,7 @@ import { lowerDecision } from './dispatch.ts';
 import { type CbpfFormat, writeProgram } from './file-formats.ts';
 import type { Insn } from './insn.ts';
 import { formatListing } from './listing.ts';
-import type { Dialect, LinkType, Meaning } from './meaning.ts';
+import { type Dialect, LINK_HEADER, type LinkType, type Meaning } from './meaning.ts';
 import { meetNeeds } from './meet-needs.ts';
 import { type Line, orderCode, type Returns } from './order.ts';
 import { threadCode } from './thread-code.ts';
@@ -80,7 +80,8 @@ interface Candidate {
 
 function compileDecision(decision: Decision, meaning: Meaning, returns: Returns): Candidate {
   const code = lowerDecision(createCodeTable(), meaning, decision);
-  const threaded = threadCode(meetNeeds(threadCode(code)));
+  const shortest = LINK_HEADER[meaning.linkType];
+  const threaded = threadCode(meetNeeds(threadCode(code, shortest)), shortest);
   return { decision, lines: orderCode(threaded, returns) };
 }
 
@@ -106,8 +107,8 @@ function compileShortest(classifier: Classifier, options: CbpfOptions): Candidat
   return best;
 }
 
-/** Single values asked in turn: twice as many would save 1 comparison in 33. */
-const SINGLES = 32;
+/** Single values asked in turn before they are halved; each halving costs one comparison. */
+const SINGLES = 56;
 
 /**
  * Compiles a classifier to one classic BPF program: specialise, decide, lower, thread, order. The

@@ -358,7 +358,10 @@ interface Ways {
   readonly no: Code | null;
 }
 
-function leadWays(root: Code): { readonly start: Code; readonly ways: ReadonlyMap<Code, Ways> } {
+function leadWays(
+  root: Code,
+  shortest: number,
+): { readonly start: Code; readonly ways: ReadonlyMap<Code, Ways> } {
   const nodes = nodesBelow(root);
   const values: Values = { numbers: new Map(), masked: new Map() };
   const live = findLive(nodes);
@@ -372,7 +375,8 @@ function leadWays(root: Code): { readonly start: Code; readonly ways: ReadonlyMa
     }
     return landed;
   };
-  const start = go(root, { a: UNKNOWN, x: UNKNOWN, facts: new Map() });
+  const facts = atLeast(new Map(), numberOf(values, LENGTH), shortest);
+  const start = go(root, { a: UNKNOWN, x: UNKNOWN, facts });
   for (const node of nodes) {
     const state = states.get(node);
     if (state === undefined) continue;
@@ -415,13 +419,13 @@ const MOST_ROUNDS = 8;
 /**
  * Leads every way past what it need not execute: loads of what A or X hold already, comparisons whose
  * answer is known, and instructions whose result nobody reads. Keeps the meaning; packet loads are
- * only skipped where the same bytes have been loaded before. Never grows.
+ * only skipped where as many bytes are known to be there; every packet has `shortest`. Never grows.
  */
-export function threadCode(root: Code): Code {
+export function threadCode(root: Code, shortest: number): Code {
   let code = root;
   let size = nodesBelow(code).length;
   for (let round = 0; round < MOST_ROUNDS; round += 1) {
-    const { start, ways } = leadWays(code);
+    const { start, ways } = leadWays(code, shortest);
     const next = rebuild(createCodeTable(), start, ways);
     const left = nodesBelow(next).length;
     const isDone = left >= size && round > 0;

@@ -18,7 +18,7 @@ import {
   truthOf,
   withinIn,
 } from '../../ir/region.ts';
-import type { Operand, Test } from '../../ir/ruleset.ts';
+import type { Operand, SetElements, Test } from '../../ir/ruleset.ts';
 import { ones } from '../../support/bits.ts';
 
 type Branch = Extract<DecisionNode, { kind: 'branch' }>;
@@ -53,6 +53,28 @@ function dependsOnView(field: Field): boolean {
   return field.base === 'll' || fieldKey(field) === META.length.name;
 }
 
+/** Sets with as many elements at most are told apart by what is in them. */
+const FEW_ELEMENTS = 64;
+
+const setNames = new WeakMap<SetElements, string>();
+let sets = 0;
+
+function nameSet(elements: SetElements): string {
+  let name = setNames.get(elements);
+  if (name === undefined) {
+    const { lo, hi } = elements;
+    sets += 1;
+    name = lo.length > FEW_ELEMENTS ? `#${sets}` : `${lo.join()}-${hi === lo ? '' : hi.join()}`;
+    setNames.set(elements, name);
+  }
+  return name;
+}
+
+/** Whether a key is in a set is a value of its own: 1 or 0. */
+function lookupKey({ key, set, view }: Lookup): string {
+  return `${view} ${key.map(computedKey).join('.')} in ${nameSet(set.elements)}`;
+}
+
 /** The interval a comparison asks for, of the field or of what is computed from it. */
 function comparedInterval(question: Compare) {
   const { operand, lo, hi, view } = question;
@@ -71,7 +93,11 @@ function answer(question: Question, region: Region): Truth {
     if (known.lo >= BigInt(question.end)) return 'true';
     return known.hi < BigInt(question.end) ? 'false' : 'open';
   }
-  if (question.kind === 'lookup') return truthOf(testOf(question), region);
+  if (question.kind === 'lookup') {
+    const known = region.get(lookupKey(question));
+    if (known !== undefined && known.lo === known.hi) return known.lo === 1n ? 'true' : 'false';
+    return truthOf(testOf(question), region);
+  }
   const plain = truthOf(testOf(question), region);
   return plain === 'open' ? withinIn(comparedInterval(question), region) : plain;
 }
@@ -95,8 +121,10 @@ function learn(question: Question, region: Region, holds: boolean): Region {
     }
     case 'compare':
       return learnCompare(question, region, holds);
-    case 'lookup':
-      return region;
+    case 'lookup': {
+      const is = holds ? 1n : 0n;
+      return restrict(region, lookupKey(question), is, is);
+    }
   }
 }
 
