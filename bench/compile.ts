@@ -2,9 +2,6 @@
  * How long a ruleset takes from JSON to an XDP object, stage by stage: `npm run bench`. Medians of
  * five runs after one that is not counted; the table is also written to bench/RESULTS.md.
  */
-import { writeFileSync } from 'node:fs';
-import { arch, cpus, release } from 'node:os';
-import { join } from 'node:path';
 import { compileXdp, isXdpProfile } from '../src/backends/ebpf-offload/compile.ts';
 import { buildDecision } from '../src/ir/decision.ts';
 import { flatten } from '../src/ir/flatten.ts';
@@ -13,6 +10,7 @@ import { readJsonText } from '../src/nft/ruleset-json.ts';
 import { loadProfile } from '../src/profile/load.ts';
 import type { Result } from '../src/support/diagnostics.ts';
 import { generateRules } from './generate.ts';
+import { median, writeSection } from './results.ts';
 
 const SIZES = [10, 100, 1_000, 10_000] as const;
 const RUNS = 5;
@@ -20,11 +18,6 @@ const RUNS = 5;
 function need<T>(result: Result<T>): T {
   if (result.ok) return result.value;
   throw new Error(result.diagnostics.map(({ message }) => message).join('\n'));
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? 0;
 }
 
 const profile = need(await loadProfile('xdp-native'));
@@ -63,17 +56,11 @@ for (const size of SIZES) {
   rows.push(`| ${[size, ...cells, insns, bytes].join(' | ')} |`);
 }
 
-const table = `# Results
-
-${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Linux ${release()} ${arch()}, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}.
-
-## From JSON to an XDP object
-
-Milliseconds, medians of ${RUNS}; \`compile\` is specialise, decide, select, assemble and write together.
+writeSection(
+  'From JSON to an XDP object',
+  `Milliseconds, medians of ${RUNS}; \`compile\` is specialise, decide, select, assemble and write together.
 
 | rules | read | flatten | specialise | decide | compile | instructions | bytes |
 |---|---|---|---|---|---|---|---|
-${rows.join('\n')}
-`;
-writeFileSync(join(import.meta.dirname, 'RESULTS.md'), table);
-console.log(table);
+${rows.join('\n')}`,
+);

@@ -12,6 +12,8 @@ needs=(
   gcc:gcc
   /usr/include/stdlib.h:libc6-dev
   python3:python3
+  sshd:openssh-server
+  ssh-agent:openssh-client
 )
 
 PATH="$PATH:/usr/sbin:/sbin"

@@ -6,7 +6,13 @@ import type { CompileRequest, StageName, TargetName } from './core.ts';
 import { compileRuleset, emitStage, FORMATS, STAGES, TARGETS } from './core.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
-import { addCommonOptions, loadProfiles, readSituation, refuseUsage } from './options.ts';
+import {
+  addCommonOptions,
+  addHostOption,
+  loadProfiles,
+  readSituation,
+  refuseUsage,
+} from './options.ts';
 import { writeFiles } from './output.ts';
 
 interface CompileOptions extends CommonOptions {
@@ -121,7 +127,7 @@ export function addCompileCommand(program: Command): void {
   const formats = Object.entries(FORMATS).map(
     ([target, names]) => `${target}: ${names.join(', ')}`,
   );
-  addCommonOptions(program.command('compile'))
+  addHostOption(addCommonOptions(program.command('compile')))
     .description('compile what can be decided early to BPF or a TCAM table')
     .addOption(
       new Option('--target <TARGET>', 'what to compile for').choices(TARGETS).makeOptionMandatory(),

@@ -1,18 +1,20 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { probeFacts } from '../deploy/probe-facts.ts';
-import { openLocalTransport } from '../deploy/transport.ts';
+import { parseTarget, type SshTarget } from '../deploy/ssh/target.ts';
+import { NOT_FOUND, openLocalTransport, type Transport } from '../deploy/transport.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { readRuleset } from '../nft/read.ts';
+import { type RulesetSource, readRuleset } from '../nft/read.ts';
+import type { RunProgram } from '../nft/read-process.ts';
 import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
-
+import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
 
 /** Options of every command that looks at a ruleset, as commander hands them over. */
@@ -22,6 +24,8 @@ export interface CommonOptions {
   readonly fact: readonly string[];
   readonly concede: Granted;
   readonly json?: boolean;
+  readonly host?: SshTarget;
+  readonly acceptNew?: boolean;
 }
 
 /** IFNAMSIZ, include/uapi/linux/if.h, less the closing zero. */
@@ -166,30 +170,78 @@ function mergeFacts(given: Facts, found: Facts): Facts {
   };
 }
 
-/** Reads the ruleset and what is known about the machine; `probe` looks at this one for facts. */
+function parseHost(text: string): SshTarget {
+  const target = parseTarget(text);
+  if (target.ok) return target.value;
+  throw new InvalidArgumentError(
+    target.diagnostics.map(({ message, help }) => `${message}: ${help}.`).join(' '),
+  );
+}
+
+/** Adds `--host` to a command that only looks at a machine. */
+export function addHostOption(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--host <USER@HOST>',
+        'read the live ruleset and the facts there, by SSH',
+      ).argParser(parseHost),
+    )
+    .option('--accept-new', 'trust and remember the key of a host never seen before');
+}
+
+/** The machine that is looked at, and how to let go of it. */
+interface Machine {
+  readonly transport: Transport;
+  close(): void;
+}
+
+async function openMachine({ host, acceptNew }: CommonOptions): Promise<Result<Machine>> {
+  if (host === undefined) return succeed({ transport: openLocalTransport(), close: () => {} });
+  // Most runs need no SSH, and loading it takes longer than reading a small ruleset.
+  const { openSshSession } = await import('../deploy/ssh/transport.ts');
+  return openSshSession(host, { acceptNew: acceptNew === true, ask: askSecret });
+}
+
+/** Runs programs on the machine as the readers of nft want it. */
+function programRunner({ transport }: Machine): RunProgram {
+  return async (program, args) => {
+    const { code, stdout, stderr } = await transport.run([program, ...args]);
+    return { started: code !== NOT_FOUND, status: code, signal: null, stdout, stderr };
+  };
+}
+
+function sourceOf(path: string | undefined, machine: Machine, isRemote: boolean): RulesetSource {
+  if (path === '-') return { kind: 'stdin' };
+  if (path !== undefined) return { kind: 'file', path };
+  return isRemote ? { kind: 'live', run: programRunner(machine) } : { kind: 'live' };
+}
+
+/** Reads the ruleset and what is known about the machine; `probe` looks at it for facts. */
 export async function readSituation(
   command: Command,
   path: string | undefined,
   options: CommonOptions,
-  probe: boolean = path === undefined,
+  probe: boolean = path === undefined || options.host !== undefined,
 ): Promise<Result<Situation>> {
   // Wrong usage is said before anything is read.
   checkFacts(command, options.dev ?? '', options.fact);
-  const source =
-    path === undefined
-      ? { kind: 'live' as const }
-      : path === '-'
-        ? { kind: 'stdin' as const }
-        : { kind: 'file' as const, path };
-  const read = await readRuleset(source);
-  if (!read.ok) return read;
-  const device = chooseDevice(command, options, read.value);
-  const given = checkFacts(command, device, options.fact);
-  const ruleset = read.value;
-  const granted = options.concede;
-  if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
-  const found = await probeFacts(openLocalTransport(), device);
-  if (!found.ok) return found;
-  const facts = mergeFacts(given, found.value);
-  return succeed({ ruleset, facts, ...granted }, [...read.diagnostics, ...found.diagnostics]);
+  const machine = await openMachine(options);
+  if (!machine.ok) return machine;
+  try {
+    const source = sourceOf(path, machine.value, options.host !== undefined);
+    const read = await readRuleset(source);
+    if (!read.ok) return read;
+    const device = chooseDevice(command, options, read.value);
+    const given = checkFacts(command, device, options.fact);
+    const ruleset = read.value;
+    const granted = options.concede;
+    if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
+    const found = await probeFacts(machine.value.transport, device);
+    if (!found.ok) return found;
+    const facts = mergeFacts(given, found.value);
+    return succeed({ ruleset, facts, ...granted }, [...read.diagnostics, ...found.diagnostics]);
+  } finally {
+    machine.value.close();
+  }
 }

@@ -4,7 +4,13 @@ import { planRuleset } from '../plan/plan.ts';
 import { HOST, type PlanReport } from '../plan/report.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
-import { addCommonOptions, loadProfiles, readSituation, refuseUsage } from './options.ts';
+import {
+  addCommonOptions,
+  addHostOption,
+  loadProfiles,
+  readSituation,
+  refuseUsage,
+} from './options.ts';
 import { describeTerminal } from './output.ts';
 import { type PlanView, renderPlan, selectRules } from './plan-table.ts';
 
@@ -43,7 +49,7 @@ async function runPlan(
 
 /** `plan`: which rules move where, and why the others stay. */
 export function addPlanCommand(program: Command): void {
-  addCommonOptions(program.command('plan'))
+  addHostOption(addCommonOptions(program.command('plan')))
     .description('show which rules the hardware can take over, and why the others stay')
     .option('--tier <NAME>', 'only rules of this tier, or host')
     .option('--all', 'one line for every rule, also of a long ruleset')

@@ -9,7 +9,13 @@ import type { TraceReport } from './core.ts';
 import { traceFrames } from './core.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
-import { addCommonOptions, loadProfiles, readSituation, refuseUsage } from './options.ts';
+import {
+  addCommonOptions,
+  addHostOption,
+  loadProfiles,
+  readSituation,
+  refuseUsage,
+} from './options.ts';
 import { describeTerminal, renderTable } from './output.ts';
 import { readPcap } from './pcap.ts';
 
@@ -73,7 +79,7 @@ async function runTrace(
 
 /** `trace`: which rule decides given frames. */
 export function addTraceCommand(program: Command): void {
-  addCommonOptions(program.command('trace'))
+  addHostOption(addCommonOptions(program.command('trace')))
     .description('say which rule decides a frame, in the reference and in every tier')
     .addOption(
       new Option('--frame <HEX>', 'a whole frame from its Ethernet header on; repeatable')

@@ -60,9 +60,17 @@ export function testedFields(test: Test): readonly Field[] {
   }
 }
 
+/** The only IP version whose packets have this header field; null where that is not said. */
+function versionOf({ base, name }: Field): 4 | 6 | null {
+  if (base !== 'nh') return null;
+  return name.startsWith('ip ') ? 4 : name.startsWith('ip6 ') ? 6 : null;
+}
+
 /** Whether writing `a` may change what loading `b` yields. */
 export function overlaps(a: Field, b: Field): boolean {
   if (a.base === 'meta' || b.base === 'meta') return fieldKey(a) === fieldKey(b);
+  const versions = [versionOf(a), versionOf(b)];
+  if (!versions.includes(null) && versions[0] !== versions[1]) return false;
   return a.base === b.base && a.offset < b.offset + b.width && b.offset < a.offset + a.width;
 }
 

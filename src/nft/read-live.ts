@@ -2,24 +2,33 @@ import { setTimeout } from 'node:timers/promises';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { errorAt, fail, type Result } from '../support/diagnostics.ts';
 import { listWhole, readOpened } from './read-listing.ts';
-import { diedBySignal, nftCrashed, nftMissing, runProgram } from './read-process.ts';
+import {
+  diedBySignal,
+  nftCrashed,
+  nftMissing,
+  type RunProgram,
+  runProgram,
+} from './read-process.ts';
 
-/** Reads the ruleset that the kernel runs now, in the network namespace of this process. */
-export async function readLive(): Promise<Result<Ruleset>> {
-  const { run, listing } = await listWhole(async (wait) => {
+/**
+ * Reads the ruleset that the kernel runs now: in the network namespace of this process, or wherever
+ * `run` runs programs.
+ */
+export async function readLive(run: RunProgram = runProgram): Promise<Result<Ruleset>> {
+  const { run: listed, listing } = await listWhole(async (wait) => {
     await setTimeout(wait * 1000);
-    return runProgram('nft', ['-j', '--debug=netlink', 'list', 'ruleset']);
+    return run('nft', ['-j', '--debug=netlink', 'list', 'ruleset']);
   });
-  if (!run.started) return fail(nftMissing());
-  if (run.status !== 0) {
-    if (diedBySignal(run.status)) return fail(nftCrashed('listed the ruleset', run.stderr));
-    const message = run.stderr.trim().split('\n')[0] ?? '';
+  if (!listed.started) return fail(nftMissing());
+  if (listed.status !== 0) {
+    if (diedBySignal(listed.status)) return fail(nftCrashed('listed the ruleset', listed.stderr));
+    const message = listed.stderr.trim().split('\n')[0] ?? '';
     return fail(
       errorAt('read/live', `the live ruleset cannot be listed: ${message}`, {
         help: 'run as root, or give a ruleset file',
       }),
     );
   }
-  const chains = await runProgram('nft', ['list', 'chains']);
+  const chains = await run('nft', ['list', 'chains']);
   return readOpened(listing, chains.stdout, 'live ruleset');
 }

@@ -15,6 +15,9 @@ export interface Finished {
   readonly stderr: string;
 }
 
+/** Runs a program with its arguments somewhere, to its end. */
+export type RunProgram = (program: string, args: readonly string[]) => Promise<Finished>;
+
 /** Runs a program to its end; failures are in the result. */
 export async function runProgram(
   program: string,

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { readLive } from './read-live.ts';
+import type { RunProgram } from './read-process.ts';
 import { readTextWithNft, type TextReader } from './read-text.ts';
 import { readJsonText } from './ruleset-json.ts';
 
@@ -10,7 +11,8 @@ import { readJsonText } from './ruleset-json.ts';
 export type RulesetSource =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'stdin' }
-  | { readonly kind: 'live' };
+  /** `run` runs programs where the ruleset is; on this machine without it. */
+  | { readonly kind: 'live'; readonly run?: RunProgram };
 
 /** Longest file or standard input that is read, in bytes: room for about 200,000 rules as JSON. */
 export const MOST_INPUT = 128 * 1024 * 1024;
@@ -100,7 +102,7 @@ export async function readRuleset(
   source: RulesetSource,
   readText: TextReader = readTextWithNft,
 ): Promise<Result<Ruleset>> {
-  if (source.kind === 'live') return readLive();
+  if (source.kind === 'live') return readLive(source.run);
   const file = source.kind === 'stdin' ? '<stdin>' : source.path;
   const data =
     source.kind === 'stdin' ? await collect(process.stdin, file) : await readFileBytes(file);

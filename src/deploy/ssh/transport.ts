@@ -1,0 +1,168 @@
+import { dirname } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import type { Client, ClientChannel } from 'ssh2';
+import { type Result, succeed } from '../../support/diagnostics.ts';
+import type { CommandResult, Transport } from '../transport.ts';
+import { connectSsh, type SshOptions } from './connect.ts';
+import type { SshTarget } from './target.ts';
+
+/** A machine reached by SSH. */
+export interface SshSession {
+  readonly transport: Transport;
+  /** `user@host:port`, for people. */
+  readonly name: string;
+  close(): void;
+}
+
+interface RawResult {
+  readonly code: number;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** What ssh(1) exits with when the connection fails. */
+const LOST = 255;
+/** Commands at once on one connection: sshd_config(5), MaxSessions, is 10 unless set, 1 at the least. */
+const MOST_CHANNELS = 6;
+/** A session that ended a moment ago may still count on the host; milliseconds, and how often. */
+const REOPEN = { wait: 50, times: 100 };
+/** Shells give 128 plus the signal's number for a program that was ended by one. */
+const SIGNALLED = 128;
+const MISSING = 66; // EX_NOINPUT, sysexits.h
+
+/** One word of a POSIX shell, whatever is in it. */
+export function quoteWord(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** A command line for the user's shell on the host; programs in sbin are found, messages are English. */
+export function formatCommand(argv: readonly string[], prefix: readonly string[] = []): string {
+  const script = 'PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL; exec "$@"';
+  return [...prefix, '/bin/sh', '-c', script, 'sh', ...argv].map(quoteWord).join(' ');
+}
+
+const NOT_CONNECTED = 'the connection to the host was lost';
+
+/** A channel that runs the command; null when there is no connection any more. */
+async function openChannel(client: Client, command: string): Promise<ClientChannel | null> {
+  for (let tries = 0; tries < REOPEN.times; tries += 1) {
+    const opened = await new Promise<ClientChannel | 'busy' | null>((resolve) => {
+      // Settled here when the connection ends before there is an answer.
+      const onClose = (): void => resolve(null);
+      client.once('close', onClose);
+      try {
+        client.exec(command, (error, channel) => {
+          client.off('close', onClose);
+          resolve(error === undefined ? channel : 'busy');
+        });
+      } catch {
+        client.off('close', onClose);
+        resolve(null);
+      }
+    });
+    if (opened !== 'busy') return opened;
+    await setTimeout(REOPEN.wait);
+  }
+  return null;
+}
+
+/** Runs a command line on the host, to its end or that of the connection. */
+async function runRaw(
+  client: Client,
+  command: string,
+  input: string | Uint8Array,
+): Promise<RawResult> {
+  const channel = await openChannel(client, command);
+  if (channel === null) return { code: LOST, stdout: Buffer.alloc(0), stderr: NOT_CONNECTED };
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  let code: number | null = null;
+  channel.on('data', (data: Buffer) => stdout.push(data));
+  channel.stderr.on('data', (data: Buffer) => stderr.push(data));
+  channel.on('exit', (status: number | null) => {
+    code = status ?? SIGNALLED;
+  });
+  channel.on('error', () => {}); // `close` follows
+  channel.end(input);
+  await new Promise<void>((resolve) => channel.once('close', () => resolve()));
+  const said = Buffer.concat(stderr).toString('utf8');
+  return {
+    code: code ?? LOST,
+    stdout: Buffer.concat(stdout),
+    stderr: said === '' && code === null ? NOT_CONNECTED : said,
+  };
+}
+
+/** Lets at most so many tasks run at once. */
+function createGate(most: number): <T>(task: () => Promise<T>) => Promise<T> {
+  const waiting: (() => void)[] = [];
+  let free = most;
+  return async (task) => {
+    if (free > 0) free -= 1;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) free += 1;
+      else next();
+    }
+  };
+}
+
+/** Root on the host: nothing where the user is root, `sudo` where it asks for no password. */
+async function findPrefix(client: Client): Promise<readonly string[]> {
+  const user = await runRaw(client, formatCommand(['id', '-u']), '');
+  if (user.stdout.toString().trim() === '0') return [];
+  const sudo = ['sudo', '-n', '--'];
+  const tried = await runRaw(client, formatCommand(['true'], sudo), '');
+  return tried.code === 0 ? sudo : [];
+}
+
+function createTransport(client: Client, prefix: readonly string[]): Transport {
+  const gate = createGate(MOST_CHANNELS);
+  const runBytes = (argv: readonly string[], input: string | Uint8Array = ''): Promise<RawResult> =>
+    gate(() => runRaw(client, formatCommand(argv, prefix), input));
+  const need = async (what: string, result: Promise<RawResult>): Promise<RawResult> => {
+    const { code, stderr } = await result;
+    if (code !== 0) throw new Error(`cannot ${what}: ${stderr.trim() || `exit status ${code}`}`);
+    return result;
+  };
+  let files = 0;
+  return {
+    async run(argv, { input = '' } = {}): Promise<CommandResult> {
+      const { code, stdout, stderr } = await runBytes(argv, input);
+      return { code, stdout: stdout.toString('utf8'), stderr };
+    },
+    async writeFile(path, content) {
+      files += 1;
+      const temporary = `${path}.${process.pid}.${files}.tmp`;
+      const script =
+        'umask 077; mkdir -p -- "$1" && cat > "$2" && mv -f -- "$2" "$3" || { rm -f -- "$2"; exit 1; }';
+      const argv = ['sh', '-c', script, 'sh', dirname(path), temporary, path];
+      await need(`write ${path}`, runBytes(argv, content));
+    },
+    async readFile(path) {
+      const script = `test -e "$1" || exit ${MISSING}; exec cat -- "$1"`;
+      const result = await runBytes(['sh', '-c', script, 'sh', path]);
+      if (result.code === MISSING) return null;
+      return (await need(`read ${path}`, Promise.resolve(result))).stdout;
+    },
+    async remove(path) {
+      await need(`remove ${path}`, runBytes(['rm', '-f', '--', path]));
+    },
+  };
+}
+
+/** Opens a session on a host; nothing is needed there but a POSIX shell. */
+export async function openSshSession(
+  target: SshTarget,
+  options: SshOptions,
+): Promise<Result<SshSession>> {
+  const connected = await connectSsh(target, options);
+  if (!connected.ok) return connected;
+  const { client, settings, close } = connected.value;
+  const { user, hostName, port } = settings;
+  const transport = createTransport(client, await findPrefix(client));
+  return succeed({ transport, name: `${user}@${hostName}:${port}`, close });
+}
