@@ -100,6 +100,11 @@ const MEANINGS: readonly (readonly [string, Partial<CbpfOptions>])[] = [
   ['raw IP', { linkType: 'RAW' }],
   ['raw IP, for captures', { linkType: 'RAW', returns: { drop: 1, continue: 0 } }],
   ['neither verdict 0', { returns: { drop: 1, continue: 2 } }],
+  ['a piece for each rule', { perRule: true }],
+  [
+    'pieces for captures, linux',
+    { perRule: true, dialect: 'linux', returns: { drop: 1, continue: 0 } },
+  ],
   ['well-formed frames', { frames: 'well-formed' }],
   [
     'well-formed frames, for captures',

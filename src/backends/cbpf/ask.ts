@@ -271,11 +271,20 @@ function askWideMasked(asker: Asker, question: Compare, words: readonly Field[],
   return node;
 }
 
+/** Asked where all tests of a single rule hold; no frame has it. */
+export const MATCHED: Field = {
+  name: 'frame matched',
+  base: 'meta',
+  offset: bits(0),
+  width: bits(1),
+};
+
 /** Asks one comparison that is not about an interval of its field. */
 export function askCompare(asker: Asker, question: Compare, ways: Ways): Code {
   const { operand } = question;
   const { field } = operand;
   const key = fieldKey(field);
+  if (key === MATCHED.name) return asker.table.match;
   const words = wordsOf(field);
   const code =
     key === FRAME.fragment.name

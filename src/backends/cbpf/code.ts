@@ -1,12 +1,15 @@
 import type { JumpOp, Source, StraightInsn } from './insn.ts';
 
+/** How a way ends; `match` only in the code of a single rule, where `drop` is: it does not match. */
+export type Ending = 'drop' | 'continue' | 'match';
+
 /**
  * A program before it has an order: a node is an instruction that knows where control goes next.
  * Equal nodes are the same object, so equal ends of different ways are one. Children have smaller
  * ids than their parents.
  */
 export type Code =
-  | { readonly kind: 'ret'; readonly id: number; readonly verdict: 'drop' | 'continue' }
+  | { readonly kind: 'ret'; readonly id: number; readonly verdict: Ending }
   | {
       readonly kind: 'do';
       readonly id: number;
@@ -40,16 +43,25 @@ export interface CodeTable {
   readonly nodes: Map<string, Code>;
   readonly drop: Code;
   readonly pass: Code;
+  readonly match: Code;
 }
 
 export function createCodeTable(): CodeTable {
   const pass: Code = { kind: 'ret', id: 0, verdict: 'continue' };
   const drop: Code = { kind: 'ret', id: 1, verdict: 'drop' };
+  const match: Code = { kind: 'ret', id: 2, verdict: 'match' };
   const nodes = new Map<string, Code>([
     ['continue', pass],
     ['drop', drop],
+    ['match', match],
   ]);
-  return { nodes, drop, pass };
+  return { nodes, drop, pass, match };
+}
+
+/** The end of this kind. */
+export function endOf({ drop, pass, match }: CodeTable, ending: Ending): Code {
+  if (ending === 'match') return match;
+  return ending === 'drop' ? drop : pass;
 }
 
 function intern(table: CodeTable, key: string, make: (id: number) => Code): Code {

@@ -1,21 +1,17 @@
 import type { Classifier } from '../../ir/classifier.ts';
 import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
-import { testedFields } from '../../ir/operand.ts';
 import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { CbpfProfile } from '../../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Artifact, Usage } from '../backend.ts';
-import { isBehindExtensions } from './ask.ts';
 import { capabilitiesOf } from './capabilities.ts';
-import { createCodeTable } from './code.ts';
-import { lowerDecision } from './dispatch.ts';
 import { type CbpfFormat, writeProgram } from './file-formats.ts';
 import type { Insn } from './insn.ts';
 import { formatListing } from './listing.ts';
-import { type Dialect, LINK_HEADER, type LinkType, type Meaning } from './meaning.ts';
-import { meetNeeds } from './meet-needs.ts';
+import type { Dialect, LinkType, Meaning } from './meaning.ts';
 import { type Line, orderCode, type Returns } from './order.ts';
-import { threadCode } from './thread-code.ts';
+import { compileRules, linkPieces } from './per-rule.ts';
+import { meaningOf, shorten } from './shorten.ts';
 import { threadDecision } from './thread-decision.ts';
 import { describeProblem, validate } from './validate.ts';
 
@@ -26,6 +22,8 @@ export interface CbpfOptions {
   readonly frames: Meaning['frames'];
   readonly returns: Returns;
   readonly format: CbpfFormat;
+  /** Put together from one piece of code for each rule, instead of one whole. */
+  readonly perRule: boolean;
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount: boolean;
 }
@@ -36,6 +34,7 @@ export const CBPF_DEFAULTS: CbpfOptions = {
   frames: 'any',
   returns: { drop: 0, continue: 0xffff_ffff },
   format: 'ddd',
+  perRule: false,
   mayMiscount: false,
 };
 
@@ -62,44 +61,25 @@ const DECISIONS: readonly DecisionOptions[] = [
 /** Lists beyond this are compiled in the first way only: trying takes time. */
 const FEW_ENTRIES = 200;
 
-/** What rules at ingress read, which decides what of a frame must be checked. */
-function ingressOf({ entries }: Classifier): Meaning['ingress'] {
-  const fields = entries
-    .filter(({ view }) => view === 'ingress')
-    .flatMap(({ tests }) => tests.flatMap(testedFields));
-  return {
-    reads: fields.some(({ base }) => base !== 'meta') || fields.some(isBehindExtensions),
-    transport: fields.some(isBehindExtensions),
-  };
-}
-
 interface Candidate {
   readonly decision: Decision;
   readonly lines: readonly Line[];
 }
 
 function compileDecision(decision: Decision, meaning: Meaning, returns: Returns): Candidate {
-  const code = lowerDecision(createCodeTable(), meaning, decision);
-  const shortest = LINK_HEADER[meaning.linkType];
-  const threaded = threadCode(meetNeeds(threadCode(code, shortest)), shortest);
-  return { decision, lines: orderCode(threaded, returns) };
+  return { decision, lines: orderCode(shorten(decision, meaning), returns) };
 }
 
 /** All candidates, and the shortest of them. */
 function compileShortest(classifier: Classifier, options: CbpfOptions): Candidate {
-  const { dialect, linkType, frames, returns } = options;
-  const base = {
-    ...{ dialect, linkType, frames, leaf: SINGLES },
-    failedLoad: returns.continue === 0 ? 'continue' : 'reject',
-    ingress: ingressOf(classifier),
-  } as const;
+  const meaning = meaningOf(classifier, options);
   const isSmall = classifier.entries.length <= FEW_ENTRIES;
   const decisions = isSmall ? DECISIONS : DECISIONS.slice(0, 1);
   let best: Candidate | null = null;
   for (const how of decisions) {
     const decision = threadDecision(buildDecision(classifier, how));
     for (const indexIp6 of [false, true]) {
-      const candidate = compileDecision(decision, { ...base, indexIp6 }, returns);
+      const candidate = compileDecision(decision, { ...meaning, indexIp6 }, options.returns);
       if (best === null || candidate.lines.length < best.lines.length) best = candidate;
     }
   }
@@ -107,8 +87,13 @@ function compileShortest(classifier: Classifier, options: CbpfOptions): Candidat
   return best;
 }
 
-/** Single values asked in turn before they are halved; each halving costs one comparison. */
-const SINGLES = 56;
+function compilePieces(classifier: Classifier, options: CbpfOptions): Candidate {
+  const { pieces } = compileRules(classifier, options, new Map());
+  return {
+    decision: threadDecision(buildDecision(classifier)),
+    lines: linkPieces(classifier, pieces, options.returns),
+  };
+}
 
 /**
  * Compiles a classifier to one classic BPF program: specialise, decide, lower, thread, order. The
@@ -122,7 +107,8 @@ export function compileCbpf(
 ): Result<CbpfArtifact> {
   const capabilities = capabilitiesOf(options, options.mayMiscount);
   const specialised = specialise(classifier, capabilities);
-  const { decision, lines } = compileShortest(specialised.classifier, options);
+  const compileLines = options.perRule ? compilePieces : compileShortest;
+  const { decision, lines } = compileLines(specialised.classifier, options);
   const insns = lines.map(({ insn }) => insn);
   const limit = profile.limits.insns.value;
   if (insns.length > limit) {

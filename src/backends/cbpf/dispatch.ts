@@ -224,10 +224,22 @@ function dispatchHidden(dispatcher: Dispatcher, decision: Decision): Code {
   const stacked = lowerStacked(dispatcher, decision.stacked, stackedPlace);
   const place = { network, hiddenTag: true } as const;
   const plain = dispatchType(dispatcher, untagged, { ...place, tags: 0 }, type, stacked);
-  if (sameRoots(untagged, tagged)) return plain;
-  const tag = dispatchType(dispatcher, tagged, { ...place, tags: 1 }, type, stacked);
+  const tag = sameRoots(untagged, tagged)
+    ? plain
+    : dispatchType(dispatcher, tagged, { ...place, tags: 1 }, type, stacked);
   const choice = test(table, 'jeq', 0, plain, tag, null);
-  return run(table, [ancillary('vlan_avail')], choice, null);
+  const code = choice === plain ? plain : run(table, [ancillary('vlan_avail')], choice, null);
+  return meaning.frames === 'any' ? guardLooped(table, code) : code;
+}
+
+/** PACKET_LOOPBACK, include/uapi/linux/if_packet.h. */
+const PACKET_LOOPBACK = 5;
+
+/** Copies of own multicast come without an Ethernet header (dev_loopback_xmit(), net/core/dev.c). */
+function guardLooped(table: CodeTable, code: Code): Code {
+  if (code === table.pass) return code;
+  const choice = test(table, 'jeq', PACKET_LOOPBACK, table.pass, code, null);
+  return run(table, [ancillary('type')], choice, null);
 }
 
 /** Packets start with their IP header, whose version tells them apart. */

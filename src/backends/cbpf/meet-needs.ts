@@ -1,4 +1,4 @@
-import { type Code, createCodeTable, nodesBelow, run, test } from './code.ts';
+import { type Code, createCodeTable, endOf, nodesBelow, run, test } from './code.ts';
 import { ANCILLARY, type StraightInsn } from './insn.ts';
 import { findLive } from './thread-code.ts';
 
@@ -33,7 +33,7 @@ function reachAt(node: Code, reaches: ReadonlyMap<Code, Reach>): Reach {
   const at = (child: Code): Reach => reaches.get(child) ?? { packet: 0, x: 0 };
   switch (node.kind) {
     case 'ret': {
-      const far = node.verdict === 'drop' ? 0 : EVERYTHING;
+      const far = node.verdict === 'continue' ? EVERYTHING : 0;
       return { packet: far, x: far };
     }
     case 'need':
@@ -66,7 +66,7 @@ export function meetNeeds(root: Code): Code {
   const table = createCodeTable();
   const made = new Map<Code, Code>();
   const get = (node: Code): Code => {
-    if (node.kind === 'ret') return node.verdict === 'drop' ? table.drop : table.pass;
+    if (node.kind === 'ret') return endOf(table, node.verdict);
     const known = made.get(node);
     if (known === undefined) throw new Error('bug: code is used before it is made');
     return known;

@@ -11,6 +11,8 @@ export interface Line {
 export interface Returns {
   readonly drop: number;
   readonly continue: number;
+  /** Only in the code of a single rule. */
+  readonly match?: number;
 }
 
 /** Farthest that a conditional jump skips: jt and jf are 8 bits. */
@@ -50,7 +52,8 @@ function place(backward: Backward, node: Code, insn: Insn, rule: string | null):
 }
 
 function placeReturn(backward: Backward, node: Extract<Code, { kind: 'ret' }>): void {
-  const value = node.verdict === 'drop' ? backward.returns.drop : backward.returns.continue;
+  const value = backward.returns[node.verdict];
+  if (value === undefined) throw new Error('bug: a program returns what it has no value for');
   place(backward, node, { kind: 'ret', value }, null);
 }
 

@@ -2,6 +2,7 @@ import {
   type Code,
   type CodeTable,
   createCodeTable,
+  endOf,
   insnKey,
   need,
   nodesBelow,
@@ -398,7 +399,7 @@ function leadWays(
 function rebuild(table: CodeTable, start: Code, ways: ReadonlyMap<Code, Ways>): Code {
   const made = new Map<Code, Code>();
   const get = (node: Code | null): Code => {
-    if (node?.kind === 'ret') return node.verdict === 'drop' ? table.drop : table.pass;
+    if (node?.kind === 'ret') return endOf(table, node.verdict);
     const known = node === null ? undefined : made.get(node);
     if (known === undefined) throw new Error('bug: code is used before it is made');
     return known;
