@@ -4,9 +4,12 @@ import { loadProgram } from '../../src/backends/cbpf/interpret.ts';
 import type { Dialect, LinkType } from '../../src/backends/cbpf/meaning.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
 import { parsePacket } from '../../src/ir/packet.ts';
+import { pkttypeOf } from '../../src/ir/prepare-test.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import type { CbpfProfile } from '../../src/profile/schema.ts';
+import { readUint } from '../../src/support/bits.ts';
 import { joinBytes } from './frames.ts';
+import { LAB_MAC } from './lab-network.ts';
 import { unwrap } from './pipeline.ts';
 
 /** The shipped profile of classic BPF. */
@@ -23,15 +26,17 @@ export interface Sight {
 }
 
 /** As a packet socket: the kernel has taken one tag out and keeps it beside (skb_vlan_untag()). */
-function untag(frame: Uint8Array): Sight {
-  const { ingress, tags } = parsePacket(frame);
+function untag(frame: Uint8Array, mac: bigint | null): Sight {
+  const packet = parsePacket(frame);
+  const { ingress, tags } = packet;
+  const type = Math.max(0, pkttypeOf(packet, mac));
   const whole = frame.length >= 20;
-  if (tags === 0 || !whole) return { packet: frame, beside: { proto: ingress.protocol } };
+  if (tags === 0 || !whole) return { packet: frame, beside: { type, proto: ingress.protocol } };
   const word = (at: number): number => ((frame[at] ?? 0) << 8) | (frame[at + 1] ?? 0);
   return {
     packet: joinBytes(frame.subarray(0, 12), frame.subarray(16)),
     beside: {
-      ...{ proto: ingress.protocol, vlan_avail: 1 },
+      ...{ type, proto: ingress.protocol, vlan_avail: 1 },
       ...{ vlan_tci: word(14), vlan_tpid: word(12) },
     },
   };
@@ -44,11 +49,17 @@ function cook(frame: Uint8Array): Uint8Array {
   return joinBytes(header, frame.subarray(14));
 }
 
-export function sightOf(frame: Uint8Array, linkType: LinkType, dialect: Dialect): Sight | null {
+/** `mac` is the receiving device's own address. */
+export function sightOf(
+  frame: Uint8Array,
+  linkType: LinkType,
+  dialect: Dialect,
+  mac: bigint | null = readUint(LAB_MAC, 0, 6),
+): Sight | null {
   if (frame.length < 14) return null;
   switch (linkType) {
     case 'EN10MB':
-      return dialect === 'linux' ? untag(frame) : { packet: frame, beside: {} };
+      return dialect === 'linux' ? untag(frame, mac) : { packet: frame, beside: {} };
     case 'LINUX_SLL2':
       return { packet: cook(frame), beside: {} };
     case 'RAW': {

@@ -2,7 +2,7 @@ import type { Classifier } from '../../ir/classifier.ts';
 import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
 import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { CbpfProfile } from '../../profile/schema.ts';
-import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
+import { type Diagnostic, errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Artifact, Usage } from '../backend.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import { type CbpfFormat, writeProgram } from './file-formats.ts';
@@ -122,14 +122,30 @@ export function compileCbpf(
   if (problem !== null) throw new Error(`bug: ${describeProblem(problem, insns)}`);
   const usage: Usage[] = [{ resource: 'insns', used: insns.length, limit }];
   const text = writeProgram(insns, options.format);
-  return succeed({
-    files: [{ suffix: '', content: new TextEncoder().encode(text) }],
-    usage,
-    listing: () => formatListing(lines),
-    classifier: specialised.classifier,
-    insns,
-    returns: options.returns,
-    decision,
-    specialised,
-  });
+  return succeed(
+    {
+      files: [{ suffix: '', content: new TextEncoder().encode(text) }],
+      usage,
+      listing: () => formatListing(lines),
+      classifier: specialised.classifier,
+      insns,
+      returns: options.returns,
+      decision,
+      specialised,
+    },
+    lengthWarnings(insns.length, profile, options.format),
+  );
+}
+
+/** Bytecode is for places that differ in how long a program they take. */
+function lengthWarnings(length: number, { attach }: CbpfProfile, format: CbpfFormat): Diagnostic[] {
+  if (format !== 'bytecode') return [];
+  const short = attach.filter(({ insns }) => length > insns.value);
+  return short.map(({ mode, insns }) => ({
+    code: 'cbpf/too-long',
+    severity: 'warning',
+    message: `${mode} takes ${insns.value} insns at most, this program has ${length}`,
+    help: 'fewer rules, or another place to attach it',
+    place: null,
+  }));
 }
