@@ -6,6 +6,8 @@ import {
   isXdpProfile,
   type XdpArtifact,
 } from '../../src/backends/ebpf-offload/compile.ts';
+import { dialectOf } from '../../src/backends/ebpf-offload/dialect.ts';
+import { fillMemory } from '../../src/backends/ebpf-offload/fill.ts';
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
@@ -63,6 +65,8 @@ export interface Pipeline {
   readonly artifact: XdpArtifact;
   /** Some frames continue only because too many counters stand before what decides them. */
   readonly isCrowded: boolean;
+  /** Instructions are scarce: IPv6 packets with extension headers continue. */
+  readonly isScarce: boolean;
   /** Runs our interpreter on a frame; true is a drop. */
   readonly drops: (frame: Uint8Array) => boolean;
   /** Packets and bytes of the program's counters so far, by slot. */
@@ -82,10 +86,12 @@ export async function runPipeline(
   const artifact = unwrap(compiled);
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
+  fillMemory(memory, artifact.sets);
   return {
     classifier,
     artifact,
     isCrowded: compiled.diagnostics.some(({ code }) => code === 'ebpf/pending-counters'),
+    isScarce: dialectOf(profile).scarceInsns,
     drops: (frame) => machine.run(frame).action === 1,
     counted: () => {
       const { counters } = artifact;

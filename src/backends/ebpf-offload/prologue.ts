@@ -17,6 +17,7 @@ import {
 } from './emitter.ts';
 import {
   add,
+  and,
   and32,
   be,
   ja,
@@ -97,21 +98,24 @@ export function emitPrologue(
   const tags = !rootsContinue(decision.tagged) || !isContinue(decision.stacked);
   const untagged = openRoots(emitter, decision.untagged);
   emitDispatch(emitter, untagged, needs, ETH_HLEN, tags ? tagged : CONTINUE);
-  emitPackets(emitter, untagged, needs, ETH_HLEN);
-  if (!tags) return;
+  if (!tags) {
+    emitPackets(emitter, untagged, needs, ETH_HLEN);
+    return;
+  }
   emit(emitter, label(tagged), mov(r0, NH), add(r0, ETH_HLEN + VLAN_HLEN + 2));
   emit(emitter, jgt(r0, END, CONTINUE), ldx(2, r0, NH, ETH_HLEN + 2));
   const stacked = newLabel(emitter, 'stacked');
   const behindTag = openRoots(emitter, decision.tagged);
   emitDispatch(emitter, behindTag, needs, ETH_HLEN + VLAN_HLEN, stacked);
+  emit(emitter, label(stacked));
+  emitOther(emitter, decision.stacked, needs, ETH_HLEN + VLAN_HLEN);
   // What is asked behind a tag is mostly what is asked without: the same code, 4 bytes further on.
   for (const kind of ['ip', 'ip6'] as const) {
     if (behindTag[kind] === CONTINUE || decision.tagged[kind] !== decision.untagged[kind]) continue;
     emit(emitter, label(behindTag[kind]), add(NH, VLAN_HLEN), ja(untagged[kind]));
   }
+  emitPackets(emitter, untagged, needs, ETH_HLEN);
   emitPackets(emitter, behindTag, needs, ETH_HLEN + VLAN_HLEN, decision.untagged);
-  emit(emitter, label(stacked));
-  emitOther(emitter, decision.stacked, needs, ETH_HLEN + VLAN_HLEN);
 }
 
 /** Roots with the labels of what finds the headers in front of them. */
@@ -130,13 +134,13 @@ function openRoots(emitter: Emitter, roots: Roots): OpenRoots {
 }
 
 /**
- * A zero the verifier knows nothing about: b * (b ^ 1) is 0 for a bit b, and the second product
- * overflows whatever bounds it had tracked. What is added to it looks the same on all paths.
+ * A zero the verifier knows nothing about: b & (b ^ 1) is 0 for a bit b, and the product with
+ * unknown bits overflows whatever bounds it had tracked. What is added to it looks the same on all paths.
  */
 function emitUnknownZero(emitter: Emitter): void {
   // 32 bits, since the NFP multiplies no more.
   emit(emitter, ldx(4, r2, NH, 0), mov(r3, r2), and32(r3, 1), mov(r4, r3), xor(r4, 1));
-  emit(emitter, mul(r3, r4), mul(r3, r2));
+  emit(emitter, and(r3, r4), mul(r3, r2));
   store(emitter, 'zero', r3);
 }
 
@@ -215,6 +219,11 @@ function emitOther(emitter: Emitter, root: DecisionNode, needs: Needs, network: 
   emit(emitter, mov(PROTO, 0), mov(TH, NH), ja(nodeLabel(root)));
 }
 
+/** r2 = the length at `offset`; to the verifier of Linux 6.1, what is swapped may be any number. */
+function emitLength(emitter: Emitter, offset: number): void {
+  emit(emitter, ldx(2, r2, NH, offset), be(16, r2), and32(r2, 0xffff));
+}
+
 /** IPv4 (RFC 791): version, header length and total length must fit the frame. */
 function emitIp(emitter: Emitter, needs: Needs, network: number): void {
   emitKind(emitter, needs, ETH_P_IP, NFPROTO_IPV4);
@@ -222,7 +231,7 @@ function emitIp(emitter: Emitter, needs: Needs, network: number): void {
   emit(emitter, mov(r0, NH), add(r0, 20), jgt(r0, END, CONTINUE));
   emit(emitter, ldx(1, r1, NH, 0), mov(r2, r1), rsh32(r2, 4), jne32(r2, 4, CONTINUE));
   emit(emitter, and32(r1, 0x0f), jlt32(r1, 5, CONTINUE), lsh32(r1, 2));
-  emit(emitter, ldx(2, r2, NH, 2), be(16, r2));
+  emitLength(emitter, 2);
   emit(emitter, jgt32(r1, r2, CONTINUE));
   emit(emitter, mov(r3, NH), add(r3, r2), jgt(r3, END, CONTINUE));
   emit(emitter, ldx(1, PROTO, NH, 9));
@@ -254,7 +263,8 @@ function emitIp6(emitter: Emitter, needs: Needs, network: number): void {
   emitNetwork(emitter, needs, network);
   emit(emitter, mov(r0, NH), add(r0, 40), jgt(r0, END, CONTINUE));
   emit(emitter, ldx(1, r1, NH, 0), rsh32(r1, 4), jne32(r1, 6, CONTINUE));
-  emit(emitter, ldx(2, r2, NH, 4), be(16, r2), jeq32(r2, 0, CONTINUE), add(r2, 40));
+  emitLength(emitter, 4);
+  emit(emitter, jeq32(r2, 0, CONTINUE), add(r2, 40));
   emit(emitter, mov(r3, NH), add(r3, r2), jgt(r3, END, CONTINUE));
   if (needs.slots.has('l3-length')) store(emitter, 'l3-length', r2);
   emit(emitter, ldx(1, PROTO, NH, 6));

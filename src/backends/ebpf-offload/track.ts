@@ -115,7 +115,7 @@ function calculate(op: AluOp, a: Range, b: Range): Value {
     case 'sub':
       return a.min >= b.max ? number(a.min - b.max, a.max - b.min) : ANY;
     case 'mul':
-      return fits(a.min * b.min, a.max * b.max);
+      return ANY; // as verifiers have it, scalar_min_max_mul()
     case 'div':
       return number(0, a.max);
     case 'mod':
