@@ -16,6 +16,7 @@ import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import type { XdpProfile } from '../../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../../src/support/diagnostics.ts';
 import { parseIp, parseIp6 } from './addresses.ts';
 import type { KernelLab } from './kernel-lab.ts';
@@ -73,6 +74,18 @@ export interface Pipeline {
   readonly counted: () => readonly (readonly [packets: bigint, bytes: bigint])[];
 }
 
+/** The profile with room for whatever is tested: what fits is another question. */
+function withRoom(profile: XdpProfile): XdpProfile {
+  const { deviceInsns, stack } = profile.limits;
+  if (deviceInsns === undefined) return profile;
+  const limits = {
+    ...profile.limits,
+    deviceInsns: { ...deviceInsns, value: 1_000_000 },
+    stack: { ...stack, value: 512 },
+  };
+  return { ...profile, limits };
+}
+
 /** Ruleset to program, with our interpreter around it. */
 export async function runPipeline(
   ruleset: Ruleset,
@@ -82,7 +95,7 @@ export async function runPipeline(
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, profile);
+  const compiled = compileXdp(classifier, withRoom(profile));
   const artifact = unwrap(compiled);
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);

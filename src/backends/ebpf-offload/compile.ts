@@ -2,6 +2,7 @@ import type { Classifier, Counter } from '../../ir/classifier.ts';
 import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import type { Field } from '../../ir/fields.ts';
+import { mergeAlternatives } from '../../ir/merge-alternatives.ts';
 import type { Test } from '../../ir/ruleset.ts';
 import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
 import type { Profile, XdpProfile } from '../../profile/schema.ts';
@@ -144,10 +145,14 @@ export function compileXdp(
   const capabilities = capabilitiesOf(profile);
   const mayMiscount = options.mayMiscount ?? false;
   const specialised = specialise(classifier, { ...capabilities, mayMiscount });
-  const decision = buildDecision(specialised.classifier, options.decision);
+  const dialect = dialectOf(profile);
+  // Where code is scarce, one look-up in a hash map takes the place of many questions.
+  const isMerged = dialect.scarceInsns && dialect.hashMaps !== null;
+  const merged = isMerged ? mergeAlternatives(specialised.classifier) : null;
+  const decided = merged?.classifier ?? specialised.classifier;
+  const decision = buildDecision(decided, options.decision);
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
-  const dialect = dialectOf(profile);
   const layout = placed.length > 0 ? layoutOf(profile, dialect, placed.length) : null;
   const slotOf = new Map(placed.map((counter, index) => [counter, index]));
   const selected = selectProgram(decision, {
@@ -183,7 +188,7 @@ export function compileXdp(
     {
       files: [{ suffix: '', content: elf }, ...fill],
       usage,
-      costs: ruleCosts(tidy, costs),
+      costs: ruleCosts(tidy, costs, merged?.members ?? null),
       listing: () => formatListing(assembly),
       classifier: specialised.classifier,
       elf,

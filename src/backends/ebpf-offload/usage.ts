@@ -79,20 +79,32 @@ export function findTooBig(
   return [...whole, ...each];
 }
 
-/** Instructions of every rule: as BPF, and those that the NIC makes of them. */
+/**
+ * Instructions of every rule: as BPF, and those that the NIC makes of them. Rules that were merged
+ * (`members`, by the rule they go under) share what they take.
+ */
 export function ruleCosts(
   insns: readonly Insn[],
   costs: readonly number[] | null,
+  members: ReadonlyMap<string, readonly string[]> | null,
 ): ReadonlyMap<string, Readonly<Record<string, number>>> {
   const result = new Map<string, Record<string, number>>();
+  const add = (rule: string, resource: string, amount: number): void => {
+    const cost = result.get(rule) ?? {};
+    cost[resource] = (cost[resource] ?? 0) + amount;
+    result.set(rule, cost);
+  };
   for (const [index, insn] of insns.entries()) {
     if (insn.kind === 'label' || insn.rule === null) continue;
-    const cost = result.get(insn.rule) ?? { insns: 0 };
-    cost['insns'] = (cost['insns'] ?? 0) + slotsOf(insn);
-    if (costs !== null) {
-      cost['device-insns'] = (cost['device-insns'] ?? 0) + (costs[index] ?? 0);
+    add(insn.rule, 'insns', slotsOf(insn));
+    if (costs !== null) add(insn.rule, 'device-insns', costs[index] ?? 0);
+  }
+  for (const [rule, group] of members ?? []) {
+    const whole = result.get(rule) ?? {};
+    result.delete(rule);
+    for (const [resource, amount] of Object.entries(whole)) {
+      for (const member of group) add(member, resource, Math.ceil(amount / group.length));
     }
-    result.set(insn.rule, cost);
   }
   return result;
 }
