@@ -1,4 +1,5 @@
 import type { Artifact } from '../backends/backend.ts';
+import { fillMemory } from '../backends/ebpf-offload/fill.ts';
 import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../backends/ebpf-offload/memory.ts';
 import type { Entry } from '../ir/classifier.ts';
@@ -124,8 +125,10 @@ function answer(
 
 /** The tier's answer: its program's own, with the rule that its classifier gives for it. */
 function traceTier({ artifact, profile }: PlacedTier, mac: bigint | null) {
-  const { object, assembly, classifier } = artifact;
-  const machine = loadProgram(assembly, createMemory(object.maps, object.data));
+  const { object, assembly, classifier, sets } = artifact;
+  const memory = createMemory(object.maps, object.data);
+  fillMemory(memory, sets);
+  const machine = loadProgram(assembly, memory);
   const evaluate = prepare(classifier, { mode: 'tier', mac });
   return (frame: Uint8Array): TraceAnswer => {
     const drops = machine.run(frame).action === 1;

@@ -22,15 +22,6 @@ interface RuleView {
   readonly reasons: readonly PlannedReason[];
 }
 
-/** Instructions by the rule they come from. */
-function countInsns({ artifact }: PlacedTier): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const { rule } of artifact.assembly.lines) {
-    if (rule !== null) counts.set(rule, (counts.get(rule) ?? 0) + 1);
-  }
-  return counts;
-}
-
 /** Indices of entries by rule. */
 function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> {
   const groups = new Map<string, number[]>();
@@ -99,7 +90,6 @@ const NOTHING_TO_DROP: Reason = {
 /** A tier with what is asked of it for every rule. */
 interface PreparedTier {
   readonly tier: PlacedTier;
-  readonly insns: ReadonlyMap<string, number>;
   readonly entries: ReadonlyMap<string, readonly number[]>;
   /** Entries that the tier's program has. */
   readonly present: ReadonlySet<number>;
@@ -108,7 +98,6 @@ interface PreparedTier {
 function prepareTier(tier: PlacedTier): PreparedTier {
   return {
     tier,
-    insns: countInsns(tier),
     entries: entriesByRule(tier.flattened.classifier.entries),
     present: new Set(tier.artifact.specialised.origins),
   };
@@ -144,7 +133,7 @@ export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): Plann
     const key = formatRuleId(rule.id);
     const reasons: PlannedReason[] = [];
     for (const own of prepared) {
-      const { tier, insns, entries } = own;
+      const { tier, entries } = own;
       const { leftOut } = tier.flattened;
       const indices = entries.get(key) ?? [];
       const out = leftOut.get(key);
@@ -154,7 +143,7 @@ export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): Plann
       }
       const view = viewRule(indices, own);
       if (view.decides) {
-        const cost = { insns: insns.get(key) ?? 0 };
+        const cost = tier.artifact.costs.get(key) ?? { insns: 0 };
         return {
           rule: rule.id,
           text: rule.text,
