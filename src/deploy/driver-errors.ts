@@ -80,7 +80,10 @@ export async function watchKernelLog(
   return async () => {
     const after = await readKernelLog(transport);
     const from = last === undefined ? 0 : after.lastIndexOf(last) + 1;
-    return after.slice(from).filter((line) => OURS.test(line)).slice(-KEPT_LINES);
+    return after
+      .slice(from)
+      .filter((line) => OURS.test(line))
+      .slice(-KEPT_LINES);
   };
 }
 

@@ -120,9 +120,13 @@ function elementsOf(fields: readonly Field[], boxes: readonly Box[]): SetElement
   const parts = fields.map(({ width }) => width);
   const single = parts.length === 1;
   const ranges: Range[] = single
-    ? unite(boxes.flatMap((box) => box))
+    ? unite(boxes.flat())
     : boxes.map((box): Range => {
-        const side = (end: 0 | 1): bigint => joinKey(parts, box.map((range) => range[end]));
+        const side = (end: 0 | 1): bigint =>
+          joinKey(
+            parts,
+            box.map((range) => range[end]),
+          );
         return [side(0), side(1)];
       });
   const unique = [...new Map(ranges.map((range) => [range.join('-'), range])).values()];

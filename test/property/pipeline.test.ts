@@ -77,7 +77,8 @@ it('runs and counts as the specialised classifier says', async () => {
         const isDropped = pipeline.drops(FRAMES[at] ?? NO_FRAME);
         const packet = PACKETS[at];
         const isExcused =
-          packet === undefined || (!isDropped && (pipeline.isCrowded || isLeftToKernel(packet, pipeline.isScarce)));
+          packet === undefined ||
+          (!isDropped && (pipeline.isCrowded || isLeftToKernel(packet, pipeline.isScarce)));
         if (!isExcused) expect(isDropped, hexOf(at)).toBe(outcome.verdict === 'drop');
         if (isDropped) dropped.push(outcome);
       }

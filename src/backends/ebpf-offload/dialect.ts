@@ -30,7 +30,10 @@ export function dialectOf({ limits, instructions }: XdpProfile): Dialect {
       hash === undefined
         ? null
         : {
-            maxEntries: Math.min(hash.maxEntries.value, totalEntries?.value ?? Number.MAX_SAFE_INTEGER),
+            maxEntries: Math.min(
+              hash.maxEntries.value,
+              totalEntries?.value ?? Number.MAX_SAFE_INTEGER,
+            ),
             maxElementBytes: maxElementBytes?.value ?? ANY_ELEMENT,
           },
     constantMapOffsets: refused.has('variable-map-offset'),

@@ -29,7 +29,13 @@ function maskWord(mask: Uint8Array, at: number): number {
 }
 
 /** Loads one word of a part that is as in the frame, masked, and stores it. */
-function storeRaw(emitter: Emitter, part: KeyPart, base: number, at: number, mask: Uint8Array): void {
+function storeRaw(
+  emitter: Emitter,
+  part: KeyPart,
+  base: number,
+  at: number,
+  mask: Uint8Array,
+): void {
   const { field } = part.operand;
   if (field.base === 'meta') throw new Error('bug: metadata has no bytes');
   const register = baseRegister(emitter, field.base);
@@ -58,7 +64,7 @@ function storeNumber(
     if (at > 0) emit(emitter, rsh(r1, 32));
     const word = maskWord(mask, at);
     const into = base + part.at + at;
-    if (word === 0xffffffff || part.operand.field.width <= 32 && isWholeMask(part, mask)) {
+    if (word === 0xffffffff || (part.operand.field.width <= 32 && isWholeMask(part, mask))) {
       emit(emitter, stx(4, r10, into, r1));
     } else if (word === 0) storeZero(emitter, into);
     else {

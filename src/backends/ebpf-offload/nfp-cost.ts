@@ -39,9 +39,7 @@ function high(value: number): number {
 }
 
 function packs(value: number): boolean {
-  return (
-    (value & 0xffff0000) === 0 || (value & 0xff0000ff) === 0 || (value & 0x0000ffff) === 0
-  );
+  return (value & 0xffff0000) === 0 || (value & 0xff0000ff) === 0 || (value & 0x0000ffff) === 0;
 }
 
 /** wrp_immed: one or two instructions load 32 bits. */
@@ -146,9 +144,7 @@ function jumpCost({ op, width, src }: JumpInsn): number {
   switch (op) {
     case 'eq':
       if (!isWide) return operand(value) + 2;
-      return (
-        (value === 0 ? 0 : operand(value) + 1) + (upper === 0 ? 0 : operand(upper) + 1) + 2
-      );
+      return (value === 0 ? 0 : operand(value) + 1) + (upper === 0 ? 0 : operand(upper) + 1) + 2;
     case 'ne':
       if (value === 0) return 2;
       return operand(value) + 2 + (isWide ? operand(upper) + 2 : 0);
@@ -301,8 +297,7 @@ function packetRuns(
 /** mem_ldx_data_init_pktcache once a run, then mem_ldx_data_from_pktcache. */
 function packetCost(insn: LdxInsn, index: number, run: PacketRun, zext: number): number {
   const length = run.to - run.from;
-  const fetch =
-    run.first === index ? operand(run.from, RE_IMM_MAX) + 1 + (length > 32 ? 1 : 0) : 0;
+  const fetch = run.first === index ? operand(run.from, RE_IMM_MAX) + 1 + (length > 32 ? 1 : 0) : 0;
   const within = (insn.offset - run.from) & 3;
   const clears = insn.size < 8 ? zext : 0;
   if (within === 0) return fetch + clears + (insn.size === 8 ? 2 : 1);

@@ -23,21 +23,32 @@ export function splitRange(width: number, lo: bigint, hi: bigint): Prefix[] {
 }
 
 /** The prefix as prefixes of another, greater length. */
-function expand(width: number, { length, value }: Prefix, to: number): Prefix[] {
+export function expandPrefix(width: number, { length, value }: Prefix, to: number): Prefix[] {
   const step = 1n << BigInt(width - to);
   const count = 2 ** (to - length);
   return Array.from({ length: count }, (_, i) => ({ length: to, value: value + BigInt(i) * step }));
 }
 
+/** Lengths, ascending, that prefixes are expanded to: each to the next one that is not shorter. */
+export interface LengthChoice {
+  readonly lengths: readonly number[];
+  /** How many prefixes there are then. */
+  readonly prefixes: number;
+}
+
+/** What a prefix of this length is expanded to; the last length is never shorter than any prefix. */
+export function expandedLength(lengths: readonly number[], length: number): number {
+  return lengths.find((other) => other >= length) ?? length;
+}
+
 /**
- * The fewest lengths that prefixes can be expanded to (each to the next one that is not shorter)
- * with at most `most` prefixes in all; of equally many, those that take the fewest prefixes. Every
- * length costs a program one look-up, every prefix only memory. Null: not even unexpanded.
+ * For one length, two, three... up to `most`: those that take the fewest prefixes in all, given how
+ * many there are of each length. Every length costs a program one look-up, every prefix only memory.
  */
-export function chooseLengths(
+export function lengthChoices(
   counts: ReadonlyMap<number, number>,
   most: number,
-): readonly number[] | null {
+): readonly LengthChoice[] {
   const lengths = [...counts.keys()].sort((a, b) => a - b);
   /** Prefixes when lengths `from`..`to` (positions) all become the last of them. */
   const cost = (from: number, to: number): number => {
@@ -48,43 +59,26 @@ export function chooseLengths(
     }
     return sum;
   };
-  const last = lengths.length - 1;
-  // fewest[j]: prefixes for lengths up to position j with as many levels as rounds so far.
-  let fewest = lengths.map((_, to) => ({ prefixes: cost(0, to), chosen: [to] }));
-  for (let levels = 1; levels <= lengths.length; levels += 1) {
-    const best = fewest[last];
-    if (best !== undefined && best.prefixes <= most) {
-      return best.chosen.map((position) => lengths[position] ?? 0);
-    }
-    fewest = lengths.map((_, to) => {
-      let found = { prefixes: Number.POSITIVE_INFINITY, chosen: [to] };
+  const choices: LengthChoice[] = [];
+  // fewest[j]: the best for lengths up to position j with as many levels as rounds so far.
+  let fewest = lengths.map(
+    (length, to): LengthChoice => ({ prefixes: cost(0, to), lengths: [length] }),
+  );
+  while (choices.length < Math.min(most, lengths.length)) {
+    const best = fewest.at(-1);
+    if (best === undefined) break;
+    choices.push(best);
+    const before = fewest;
+    fewest = lengths.map((length, to) => {
+      let found: LengthChoice = { prefixes: Number.POSITIVE_INFINITY, lengths: [length] };
       for (let from = 1; from <= to; from += 1) {
-        const before = fewest[from - 1];
-        if (before === undefined) continue;
-        const prefixes = before.prefixes + cost(from, to);
-        if (prefixes < found.prefixes) found = { prefixes, chosen: [...before.chosen, to] };
+        const shorter = before[from - 1];
+        if (shorter === undefined) continue;
+        const prefixes = shorter.prefixes + cost(from, to);
+        if (prefixes < found.prefixes) found = { prefixes, lengths: [...shorter.lengths, length] };
       }
       return found;
     });
   }
-  return null;
-}
-
-/** Intervals of one field as prefixes of few lengths; null where that takes more than `most`. */
-export function levelRanges(
-  width: number,
-  ranges: readonly (readonly [lo: bigint, hi: bigint])[],
-  most: number,
-): readonly (readonly Prefix[])[] | null {
-  const split = ranges.map(([lo, hi]) => splitRange(width, lo, hi));
-  const counts = new Map<number, number>();
-  for (const { length } of split.flat()) counts.set(length, (counts.get(length) ?? 0) + 1);
-  const lengths = chooseLengths(counts, most);
-  if (lengths === null) return null;
-  return split.map((prefixes) =>
-    prefixes.flatMap((prefix) => {
-      const to = lengths.find((length) => length >= prefix.length) ?? prefix.length;
-      return expand(width, prefix, to);
-    }),
-  );
+  return choices;
 }

@@ -4,7 +4,14 @@ import { ones, writeUint } from '../../support/bits.ts';
 import type { Dialect } from './dialect.ts';
 import type { Lookup } from './lookup-key.ts';
 import type { MapDefinition } from './maps.ts';
-import { levelRanges, type Prefix } from './prefix-levels.ts';
+import {
+  expandedLength,
+  expandPrefix,
+  type LengthChoice,
+  lengthChoices,
+  type Prefix,
+  splitRange,
+} from './prefix-levels.ts';
 import { isExact } from './set-key.ts';
 
 /**
@@ -39,9 +46,13 @@ export interface SetMap {
 /** Every value means the same: the key is in the set. */
 export const SET_VALUE = Uint8Array.of(1, 0, 0, 0);
 
-/** Entries a set may grow to for fewer look-ups: eight times as many, or what fits a small map. */
+/** Entries a set may grow to for fewer look-ups: eight times as many, or what is little anyway. */
 const GROWTH = 8;
 const SMALL_MAP = 4096;
+/** The same where parts multiply. */
+const SMALL_PRODUCT = 65_536;
+/** Look-ups for one set, beyond which it is better asked as code. */
+const MOST_LEVELS = 32;
 
 function isRaw(operand: Operand): boolean {
   const { base, offset, width } = operand.field;
@@ -67,23 +78,68 @@ export function encodePart({ operand, raw, bytes }: KeyPart, value: bigint): Uin
   return data;
 }
 
-/** Every element as prefixes by part, few lengths in all; null: too many. */
-function levelElements(
-  elements: SetElements,
-  most: number,
-): readonly (readonly (readonly Prefix[])[])[] | null {
-  const { parts, lo, hi } = elements;
+/** A part of all elements, as prefixes, with the lengths they could be expanded to. */
+interface PartPrefixes {
+  readonly width: number;
+  /** By element. */
+  readonly prefixes: readonly (readonly Prefix[])[];
+  readonly choices: readonly LengthChoice[];
+}
+
+function splitParts({ parts, lo, hi }: SetElements): PartPrefixes[] {
   const lows = lo.map((key) => splitKey(parts, key));
-  const highs = hi === lo ? lows : hi.map((key) => splitKey(parts, key));
-  const byPart = parts.map((width, part) => {
-    const ranges = lows.map(
-      (low, i) => [low[part] ?? 0n, highs[i]?.[part] ?? 0n] as const,
+  const highs = hi.map((key) => splitKey(parts, key));
+  return parts.map((width, part) => {
+    const prefixes = lows.map((low, i) =>
+      splitRange(width, low[part] ?? 0n, highs[i]?.[part] ?? 0n),
     );
-    return levelRanges(width, ranges, most);
+    const counts = new Map<number, number>();
+    for (const { length } of prefixes.flat()) counts.set(length, (counts.get(length) ?? 0) + 1);
+    return { width, prefixes, choices: lengthChoices(counts, MOST_LEVELS) };
   });
-  const known = byPart.filter((levels) => levels !== null);
-  if (known.length < byPart.length) return null;
-  return lo.map((_, i) => known.map((levels) => levels[i] ?? []));
+}
+
+/** Keys of one element in one part. */
+function countExpanded(prefixes: readonly Prefix[], lengths: readonly number[]): number {
+  return prefixes.reduce(
+    (sum, { length }) => sum + 2 ** (expandedLength(lengths, length) - length),
+    0,
+  );
+}
+
+/**
+ * Which lengths each part is expanded to: as few combinations of them (look-ups) as the keys that
+ * makes allow; null where every combination makes more than `most`.
+ */
+function chooseLevels(
+  parts: readonly PartPrefixes[],
+  most: number,
+): readonly (readonly number[])[] | null {
+  const combinations = parts.reduce<LengthChoice[][]>(
+    (rows, { choices }) => rows.flatMap((row) => choices.map((choice) => [...row, choice])),
+    [[]],
+  );
+  const lookups = (row: readonly LengthChoice[]): number =>
+    row.reduce((product, { lengths }) => product * lengths.length, 1);
+  combinations.sort((a, b) => lookups(a) - lookups(b));
+  const sizes = new Map<LengthChoice, Float64Array>();
+  for (const { prefixes, choices } of parts) {
+    for (const choice of choices) {
+      const counts = prefixes.map((own) => countExpanded(own, choice.lengths));
+      sizes.set(choice, Float64Array.from(counts));
+    }
+  }
+  const elements = parts[0]?.prefixes.length ?? 0;
+  for (const row of combinations) {
+    if (lookups(row) > MOST_LEVELS) break;
+    const counts = row.map((choice) => sizes.get(choice) ?? new Float64Array(elements));
+    let keys = 0;
+    for (let element = 0; element < elements && keys <= most; element += 1) {
+      keys += counts.reduce((product, count) => product * (count[element] ?? 0), 1);
+    }
+    if (keys <= most) return row.map(({ lengths }) => lengths);
+  }
+  return null;
 }
 
 function product(parts: readonly (readonly Prefix[])[]): Prefix[][] {
@@ -93,13 +149,7 @@ function product(parts: readonly (readonly Prefix[])[]): Prefix[][] {
   );
 }
 
-function countKeys(levelled: readonly (readonly (readonly Prefix[])[])[]): number {
-  return levelled.reduce(
-    (sum, parts) => sum + parts.reduce((keys, prefixes) => keys * prefixes.length, 1),
-    0,
-  );
-}
-
+/** Every key, part by part; null where there are more than the device's maps hold. */
 function keysOf(elements: SetElements, most: number): readonly (readonly Prefix[])[] | null {
   const { parts, lo } = elements;
   if (isExact(elements)) {
@@ -108,13 +158,19 @@ function keysOf(elements: SetElements, most: number): readonly (readonly Prefix[
       splitKey(parts, key).map((value, part) => ({ length: parts[part] ?? 0, value })),
     );
   }
-  const wanted = Math.min(most, Math.max(lo.length * GROWTH, SMALL_MAP));
-  for (const limit of [wanted, most]) {
-    const levelled = levelElements(elements, limit);
-    if (levelled === null || countKeys(levelled) > limit) continue;
-    return levelled.flatMap(product);
-  }
-  return null;
+  const split = splitParts(elements);
+  const small = parts.length === 1 ? SMALL_MAP : SMALL_PRODUCT;
+  const levels = chooseLevels(split, Math.min(most, Math.max(lo.length * GROWTH, small)));
+  if (levels === null) return null;
+  return lo.flatMap((_, element) =>
+    product(
+      split.map(({ width, prefixes }, part) =>
+        (prefixes[element] ?? []).flatMap((prefix) =>
+          expandPrefix(width, prefix, expandedLength(levels[part] ?? [], prefix.length)),
+        ),
+      ),
+    ),
+  );
 }
 
 function maskOf(width: number, length: number): bigint {
@@ -125,6 +181,7 @@ function maskOf(width: number, length: number): bigint {
 export function mapSet({ key, set }: Lookup, { hashMaps }: Dialect, name: string): SetMap | null {
   if (hashMaps === null || key.some(({ field }) => field.width > 128)) return null;
   const { elements } = set;
+  if (key.some(({ field }, part) => field.width !== elements.parts[part])) return null;
   const prefixes = keysOf(elements, hashMaps.maxEntries);
   if (prefixes === null) return null;
   const { parts, bytes } = layParts(key);

@@ -12,7 +12,14 @@ export function setMapOf(emitter: Emitter, question: Lookup): SetMap | null {
   emitter.sets.set(elements, known);
   // Bytes as in the frame or computed numbers: the same set may be asked in both ways.
   const shape = question.key
-    .map(({ field, mask, xor, shift }) => [field.base, field.offset % 8, field.width, mask, xor, shift])
+    .map(({ field, mask, xor, shift }) => [
+      field.base,
+      field.offset % 8,
+      field.width,
+      mask,
+      xor,
+      shift,
+    ])
     .join(';');
   let map = known.get(shape);
   if (map === undefined) {

@@ -190,11 +190,7 @@ function narrow(value: Value): Value {
 }
 
 /** The second operand of an instruction. */
-export function sourceValue(
-  source: Source,
-  registers: readonly Value[],
-  width: 32 | 64,
-): Value {
+export function sourceValue(source: Source, registers: readonly Value[], width: 32 | 64): Value {
   if (source.kind === 'reg') return registers[source.reg] ?? NOTHING;
   const value = constantOf(width, source.value);
   return number(value, value);
@@ -246,11 +242,7 @@ function follow(known: Known, insn: Insn, place: string): Known {
     case 'alu':
       return withRegister(known, insn.dst, aluValue(insn, known.registers, place));
     case 'endian':
-      return withRegister(
-        known,
-        insn.dst,
-        number(0, insn.bits === 64 ? TOP : 2 ** insn.bits - 1),
-      );
+      return withRegister(known, insn.dst, number(0, insn.bits === 64 ? TOP : 2 ** insn.bits - 1));
     case 'ld_imm64': {
       const value = Number(insn.value);
       return withRegister(known, insn.dst, number(value, value));

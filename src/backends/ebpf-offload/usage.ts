@@ -73,7 +73,9 @@ export function findTooBig(
       ['element bytes', elementBytes(map), maxElementBytes?.value ?? null],
     ];
     return limits.flatMap(([what, used, limit]) =>
-      limit !== null && used > limit ? tooBig(`map ${map.name}, ${what}`, used, profile, limit) : [],
+      limit !== null && used > limit
+        ? tooBig(`map ${map.name}, ${what}`, used, profile, limit)
+        : [],
     );
   });
   return [...whole, ...each];
