@@ -1,4 +1,5 @@
 import { compileXdp, isXdpProfile, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
+import type { HookName } from '../backends/ebpf-offload/hook.ts';
 import type { Classifier } from '../ir/classifier.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
@@ -15,6 +16,8 @@ export interface Situation {
   readonly concessions: readonly Concession[];
   /** The value of the concession `reply-ports`; null where it is not granted. */
   readonly replyPorts: readonly PortRange[] | null;
+  /** Where programs are attached, `xdp` when left out. */
+  readonly hook?: HookName;
 }
 
 /** One tier with what it takes over. */
@@ -74,7 +77,7 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
     flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
   });
   const classifier = concede(flattened.classifier, granted);
-  const options = { mayMiscount: granted.has('counters') };
+  const options = { mayMiscount: granted.has('counters'), hook: situation.hook ?? 'xdp' };
   const whole = compileXdp(classifier, profile, options);
   const placed = { profile, flattened: { ...flattened, classifier } };
   if (whole.ok) {

@@ -106,6 +106,25 @@ inLab('takes every object that fits, in both dialects', async () => {
   expect(refused).toEqual([]);
 });
 
+inLab('takes programs for tc where XDP is taken', async () => {
+  const samples = makeCorpus('eth0').filter((_, index) => index % 6 === 0);
+  const files = samples.map((sample, index) => {
+    const { elf } = unwrap(compileXdp(classifierOf(sample), netdevsim, { hook: 'tc' }));
+    writeFileSync(join(folder, `tc${index}.o`), elf);
+    return `tc${index}.o`;
+  });
+  const script = `${MAKE_DEVICE}
+ethtool -K $dev hw-tc-offload on
+tc qdisc add dev $dev clsact
+for file in ${files.join(' ')}; do
+  tc filter replace dev $dev ingress pref 1 handle 1 protocol all bpf da skip_sw obj $file sec tc || echo "refused $file"
+done
+tc filter show dev $dev ingress`;
+  const { stdout, stderr } = await runInLab(script, folder);
+  expect(`${stdout}${stderr}`).not.toContain('refused');
+  expect(stdout).toMatch(/direct-action skip_sw in_hw/);
+});
+
 inLab('refuses what the profile says does not fit: three map entries', async () => {
   const sample = makeCorpus('eth0').find(({ name }) => name === 'counted 3');
   if (sample === undefined) throw new Error('bug: no such sample');

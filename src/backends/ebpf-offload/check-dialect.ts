@@ -1,7 +1,7 @@
 import { type Diagnostic, errorAt } from '../../support/diagnostics.ts';
 import type { Dialect, Refused } from './dialect.ts';
 import { formatInsn } from './format.ts';
-import { HELPER, type Insn, XDP_MD } from './insn.ts';
+import { HELPER, type Insn, SKB, XDP_MD } from './insn.ts';
 import { layOut } from './layout.ts';
 import { CALL } from './opcodes.ts';
 import { type Known, sourceValue, trackValues, type Value } from './track.ts';
@@ -71,7 +71,7 @@ function memoryProblems(insn: Insn, known: Known): Refused[] {
       return insn.kind === 'stx' || insn.kind === 'st' ? [...variable, 'store-to-map'] : variable;
     }
     case 'context': {
-      const words: readonly number[] = [XDP_MD.data, XDP_MD.dataEnd];
+      const words: readonly number[] = [XDP_MD.data, XDP_MD.dataEnd, SKB.data, SKB.dataEnd];
       return insn.kind === 'ldx' && words.includes(insn.offset) ? [] : ['context-other'];
     }
     default:

@@ -21,6 +21,7 @@ import { type Dialect, dialectOf } from './dialect.ts';
 import { type BpfObject, writeElf } from './elf.ts';
 import { writeBatch } from './fill.ts';
 import { formatListing } from './format.ts';
+import { HOOKS, type HookName } from './hook.ts';
 import { lookupProblem } from './lookup.ts';
 import { RODATA } from './lookup-data.ts';
 import type { MapDefinition } from './maps.ts';
@@ -31,8 +32,7 @@ import type { SetMap } from './set-map.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
 import { findTooBig, ruleCosts, usageOf } from './usage.ts';
 
-/** The section and program name that loaders go by. */
-export const SECTION = 'xdp';
+/** The program's name. */
 export const PROGRAM = 'nft_offload';
 const COUNTER_MAP = 'counters';
 /** Counters in one map entry: costs nothing at run time, and creates the map 500 times faster. */
@@ -42,6 +42,7 @@ const SLOT_BYTES = 16;
 /** An XDP program for one device, with all that loads, explains and checks it. */
 export interface XdpArtifact extends Artifact {
   readonly elf: Uint8Array;
+  readonly costs: NonNullable<Artifact['costs']>;
   readonly object: BpfObject;
   readonly assembly: Assembly;
   readonly decision: Decision;
@@ -75,16 +76,25 @@ function wideProblem(test: Test): string | null {
   return field.width === 128 && whole ? null : `${field.name} is compared masked or odd-sized`;
 }
 
+/** Bytes of a frame in front of the headers at most: Ethernet and one tag, then IP. */
+function headerStarts({ scarceInsns }: Dialect) {
+  const network = 18;
+  // IPv4 with all options; where IPv6 extension headers are walked, OFFSET_MASK in prologue.ts.
+  return { ll: 0, nh: network, th: network + (scarceInsns ? 60 : 0x3fff) };
+}
+
 /** What programs of this backend can evaluate under a profile. */
 export function capabilitiesOf(profile: XdpProfile): Capabilities {
   const { packetDepth } = profile.limits;
+  const starts = headerStarts(dialectOf(profile));
   return {
     field: (field: Field) => {
       if (!isLoadable(field)) {
         return reason('ebpf/field', `${field.name} is not in the frame`);
       }
-      const end = Math.ceil((field.offset + field.width) / 8);
-      return field.base !== 'meta' && end > packetDepth.value
+      if (field.base === 'meta') return null;
+      const end = starts[field.base] + Math.ceil((field.offset + field.width) / 8);
+      return end > packetDepth.value
         ? reason('ebpf/packet-depth', `${field.name} lies deeper than ${packetDepth.value} bytes`)
         : null;
     },
@@ -130,6 +140,8 @@ export interface CompileOptions {
   readonly decision?: DecisionOptions;
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount?: boolean;
+  /** Where the program is attached, `xdp` when left out. */
+  readonly hook?: HookName;
 }
 
 /**
@@ -146,6 +158,7 @@ export function compileXdp(
   const mayMiscount = options.mayMiscount ?? false;
   const specialised = specialise(classifier, { ...capabilities, mayMiscount });
   const dialect = dialectOf(profile);
+  const hook = HOOKS[options.hook ?? 'xdp'];
   // Where code is scarce, one look-up in a hash map takes the place of many questions.
   const isMerged = dialect.scarceInsns && dialect.hashMaps !== null;
   const merged = isMerged ? mergeAlternatives(specialised.classifier) : null;
@@ -157,6 +170,7 @@ export function compileXdp(
   const slotOf = new Map(placed.map((counter, index) => [counter, index]));
   const selected = selectProgram(decision, {
     dialect,
+    hook,
     counters: layout === null ? null : { layout, ingress, slotOf },
   });
   const tidy = removeUnreachable(threadJumps(selected.insns));
@@ -170,13 +184,13 @@ export function compileXdp(
     ...(sets.length === 0 ? [] : [READY, ...sets.map(({ definition }) => definition)]),
   ];
   const object: BpfObject = {
-    programs: [{ section: SECTION, name: PROGRAM, assembly }],
+    programs: [{ section: hook.section, name: PROGRAM, assembly }],
     license: 'GPL',
     maps,
     data: selected.rodata.length > 0 ? [{ name: RODATA, content: selected.rodata }] : [],
   };
   const costs = dialect.scarceInsns ? nfpCosts(tidy, selected.stackBytes) : null;
-  const usage = usageOf(profile, assembly, object, selected.stackBytes, costs);
+  const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
   const refusals = [
     ...findTooBig(profile, usage, maps),
     ...checkDialect(tidy, dialect, profile.name),

@@ -1,5 +1,6 @@
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import type { Dialect } from './dialect.ts';
+import type { Hook } from './hook.ts';
 import { type AccessSize, type Insn, ldx, type Reg, r6, r7, r8, r9, r10, stx } from './insn.ts';
 import type { SetMap } from './set-map.ts';
 
@@ -52,6 +53,7 @@ export interface Emitter {
   labels: number;
   readonly rodata: DataSection;
   readonly dialect: Dialect;
+  readonly hook: Hook;
   /** Sets that became hash maps, by what they hold and how their keys stand; null: they cannot. */
   readonly sets: Map<object, Map<string, SetMap | null>>;
   /** Those that the program looks into, in order of first use. */
@@ -60,7 +62,7 @@ export interface Emitter {
   key: number | null;
 }
 
-export function openEmitter(dialect: Dialect): Emitter {
+export function openEmitter(dialect: Dialect, hook: Hook): Emitter {
   return {
     insns: [],
     slots: new Map(),
@@ -68,6 +70,7 @@ export function openEmitter(dialect: Dialect): Emitter {
     labels: 0,
     rodata: { chunks: [], bytes: 0, known: new Map() },
     dialect,
+    hook,
     sets: new Map(),
     maps: new Set(),
     key: null,

@@ -17,9 +17,6 @@ import { HELPER, XDP_MD } from './insn.ts';
 import { layOut } from './layout.ts';
 import { AT_START, type Known, sourceValue, stackOffset, trackValues } from './track.ts';
 
-/** nfp_intro, nfp_outro_xdp and NFP_USTORE_PREFETCH_WINDOW: what stands around every program. */
-export const NFP_FRAME_INSNS = 23;
-
 /** UR_REG_IMM_MAX and RE_REG_IMM_MAX in nfp_asm.h: constants that an operand holds by itself. */
 const UR_IMM_MAX = 0xff;
 const RE_IMM_MAX = 0x7f;
@@ -379,7 +376,7 @@ function costOf(insn: Insn, costing: Costing): number {
 }
 
 /**
- * NFP instructions that each instruction becomes; the program's frame (`NFP_FRAME_INSNS`) comes on
+ * NFP instructions that each instruction becomes; what stands around a program (`Hook`) comes on
  * top. `stackBytes` is the depth of the stack that the whole program uses; a part of a program is
  * costed by saying what is known where it starts.
  */

@@ -43,7 +43,6 @@ import {
   rsh,
   rsh32,
   sub,
-  XDP_MD,
   xor,
 } from './insn.ts';
 
@@ -87,7 +86,8 @@ export function emitPrologue(
   needs: Needs,
   emitStart: () => void,
 ): void {
-  emit(emitter, ldx(4, END, r1, XDP_MD.dataEnd), ldx(4, NH, r1, XDP_MD.data));
+  const { data, dataEnd } = emitter.hook;
+  emit(emitter, ldx(4, END, r1, dataEnd), ldx(4, NH, r1, data));
   emit(emitter, mov(r0, NH), add(r0, ETH_HLEN), jgt(r0, END, CONTINUE));
   if (needs.slots.has('frame')) store(emitter, 'frame', NH);
   if (needs.slots.has('zero')) emitUnknownZero(emitter);

@@ -15,7 +15,7 @@ export const READY: MapDefinition = {
  */
 export function readyCheck(within: Emitter): readonly Insn[] {
   const key = keyArea(within);
-  const emitter: Emitter = { ...openEmitter(within.dialect), key };
+  const emitter: Emitter = { ...openEmitter(within.dialect, within.hook), key };
   emitter.insns.push(mov32(r1, 0), stx(4, r10, key, r1));
   emitMapLookup(emitter, READY.name, key);
   emitter.insns.push(jeq(r0, 0, CONTINUE), ldx(4, r1, r0, 0), jeq32(r1, 0, CONTINUE));

@@ -16,8 +16,9 @@ import {
   type SlotName,
   slot,
 } from './emitter.ts';
+import type { Hook } from './hook.ts';
 import { type CounterPlan, emitFlush, emitNothingPending, emitPend } from './flush.ts';
-import { exit, forRule, type Insn, ja, label, mov, r0, XDP } from './insn.ts';
+import { exit, forRule, type Insn, ja, label, mov, r0 } from './insn.ts';
 import { keyWords } from './lookup-key.ts';
 import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
 import { readyCheck } from './ready.ts';
@@ -36,6 +37,7 @@ export interface Selected {
 
 export interface SelectOptions {
   readonly dialect: Dialect;
+  readonly hook: Hook;
   /** Null when nothing is counted. */
   readonly counters:
     | (Omit<CounterPlan, 'pending'> & {
@@ -150,7 +152,7 @@ function needsOf(
  * says, and counters count exactly when the frame is dropped.
  */
 export function selectProgram(decision: Decision, options: SelectOptions): Selected {
-  const emitter = openEmitter(options.dialect);
+  const emitter = openEmitter(options.dialect, options.hook);
   const order = inOrder(decision);
   const depths = pendingDepths(order);
   const deepest = order.reduce((most, node) => Math.max(most, depthBehind(node, depths)), 0);
@@ -181,8 +183,8 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
     });
   }
   if (plan !== null && words > 0) emitFlush(emitter, plan);
-  emit(emitter, label(DROP), mov(r0, XDP.drop), exit());
-  emit(emitter, label(CONTINUE), mov(r0, XDP.pass), exit());
+  emit(emitter, label(DROP), mov(r0, options.hook.drop), exit());
+  emit(emitter, label(CONTINUE), mov(r0, options.hook.pass), exit());
   const sets = [...emitter.maps];
   if (sets.length > 0) emitter.insns.splice(start, 0, ...readyCheck(emitter));
   const rodata = new Uint8Array(emitter.rodata.bytes);

@@ -1,6 +1,6 @@
 import { isPlain, splitKey } from '../../ir/operand.ts';
 import type { Operand, SetElements } from '../../ir/ruleset.ts';
-import { ones, writeUint } from '../../support/bits.ts';
+import { ones, toHex, writeUint } from '../../support/bits.ts';
 import type { Dialect } from './dialect.ts';
 import type { Lookup } from './lookup-key.ts';
 import type { MapDefinition } from './maps.ts';
@@ -53,6 +53,8 @@ const SMALL_MAP = 4096;
 const SMALL_PRODUCT = 65_536;
 /** Look-ups for one set, beyond which it is better asked as code. */
 const MOST_LEVELS = 32;
+/** Combinations of lengths that are looked at. */
+const MOST_COMBINATIONS = 4096;
 
 function isRaw(operand: Operand): boolean {
   const { base, offset, width } = operand.field;
@@ -89,13 +91,14 @@ interface PartPrefixes {
 function splitParts({ parts, lo, hi }: SetElements): PartPrefixes[] {
   const lows = lo.map((key) => splitKey(parts, key));
   const highs = hi.map((key) => splitKey(parts, key));
+  const most = Math.min(MOST_LEVELS, Math.floor(MOST_COMBINATIONS ** (1 / parts.length)));
   return parts.map((width, part) => {
     const prefixes = lows.map((low, i) =>
       splitRange(width, low[part] ?? 0n, highs[i]?.[part] ?? 0n),
     );
     const counts = new Map<number, number>();
     for (const { length } of prefixes.flat()) counts.set(length, (counts.get(length) ?? 0) + 1);
-    return { width, prefixes, choices: lengthChoices(counts, MOST_LEVELS) };
+    return { width, prefixes, choices: lengthChoices(counts, most) };
   });
 }
 
@@ -152,8 +155,8 @@ function product(parts: readonly (readonly Prefix[])[]): Prefix[][] {
 /** Every key, part by part; null where there are more than the device's maps hold. */
 function keysOf(elements: SetElements, most: number): readonly (readonly Prefix[])[] | null {
   const { parts, lo } = elements;
+  if (lo.length > most) return null;
   if (isExact(elements)) {
-    if (lo.length > most) return null;
     return lo.map((key) =>
       splitKey(parts, key).map((value, part) => ({ length: parts[part] ?? 0, value })),
     );
@@ -204,7 +207,7 @@ export function mapSet({ key, set }: Lookup, { hashMaps }: Dialect, name: string
         if (place !== undefined) data.set(encodePart(place, value), place.at);
       }
       if (sorted.length > 1) new DataView(data.buffer).setUint32(bytes, level, true);
-      keys.set(data.join(), data);
+      keys.set(toHex(data), data);
     }
   }
   const levels = sorted.map(([row]) => ({

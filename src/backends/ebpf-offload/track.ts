@@ -1,5 +1,5 @@
 import type { AluInsn, AluOp, Insn, RegNumber, Source } from './insn.ts';
-import { XDP_MD } from './insn.ts';
+import { SKB, XDP_MD } from './insn.ts';
 import { endsFlow, layOut } from './layout.ts';
 
 /**
@@ -209,6 +209,8 @@ const PACKET_START: Value = { kind: 'packet', base: 'start', offset: 0 };
 const CONTEXT: ReadonlyMap<number, Value> = new Map<number, Value>([
   [XDP_MD.data, PACKET_START],
   [XDP_MD.dataEnd, { kind: 'packet-end' }],
+  [SKB.data, PACKET_START],
+  [SKB.dataEnd, { kind: 'packet-end' }],
 ]);
 
 function loadValue(known: Known, insn: Extract<Insn, { kind: 'ldx' }>): Value {

@@ -3,10 +3,10 @@ import { type Diagnostic, errorAt } from '../../support/diagnostics.ts';
 import type { Usage } from '../backend.ts';
 import type { Assembly } from './assemble.ts';
 import type { BpfObject } from './elf.ts';
+import type { Hook } from './hook.ts';
 import type { Insn } from './insn.ts';
 import { slotsOf } from './layout.ts';
 import type { MapDefinition } from './maps.ts';
-import { NFP_FRAME_INSNS } from './nfp-cost.ts';
 
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
@@ -24,13 +24,14 @@ export function usageOf(
   { maps, data }: BpfObject,
   stackBytes: number,
   costs: readonly number[] | null,
+  hook: Hook,
 ): Usage[] {
   const { maxMaps, totalEntries } = limits.maps;
   const usage: Usage[] = [
     { resource: 'insns', used: assembly.lines.length, limit: limits.insns.value },
   ];
   if (costs !== null) {
-    const used = NFP_FRAME_INSNS + sum(costs);
+    const used = hook.nfpInsns + sum(costs);
     usage.push({ resource: 'device-insns', used, limit: limits.deviceInsns?.value ?? null });
   }
   usage.push(
