@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { deployXdp } from '../../src/deploy/deploy.ts';
+import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
 import type { Transport } from '../../src/deploy/transport.ts';
 import { READY_BATCH, TEST_LAYOUT, testObject } from '../support/deploy-objects.ts';
 import { unwrap } from '../support/pipeline.ts';
@@ -30,8 +30,7 @@ function quote(word: string): string {
 function recordingTransport(): { readonly transport: Transport; readonly script: string[] } {
   const script: string[] = [];
   let attached: object[] = [];
-  const link = (): string =>
-    JSON.stringify([{ ifname: DEVICE, ifindex: 2, xdp: { attached } }]);
+  const link = (): string => JSON.stringify([{ ifname: DEVICE, ifindex: 2, xdp: { attached } }]);
   const answers: readonly (readonly [string, () => string])[] = [
     ['id -u', () => '0\n'],
     ['stat -f', () => 'bpf_fs\n'],
@@ -71,11 +70,12 @@ it('says why the simulated NIC cannot be asked', ({ skip }) => {
 
 inLab('loads for the device, fills, attaches; counters can be read', async () => {
   const { transport, script } = recordingTransport();
-  const request = {
-    ...{ device: DEVICE, mode: 'offload', program: 'filter', maps: READY_BATCH, force: false },
+  const request: DeployRequest = {
+    mode: 'offload',
+    ...{ device: DEVICE, program: 'filter', maps: READY_BATCH, force: false },
     ...{ elf: testObject({ gated: true, shared: true }), counterOwners: [], rulesetChecksum: '' },
     counters: { ...TEST_LAYOUT, perCpu: false },
-  } as const;
+  };
   const paths = { bpffs: '/sys/fs/bpf', state: folder };
   unwrap(await deployXdp(transport, request, paths));
   const order = script.join('\n');

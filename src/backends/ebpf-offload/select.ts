@@ -16,8 +16,8 @@ import {
   type SlotName,
   slot,
 } from './emitter.ts';
-import type { Hook } from './hook.ts';
 import { type CounterPlan, emitFlush, emitNothingPending, emitPend } from './flush.ts';
+import type { Hook } from './hook.ts';
 import { exit, forRule, type Insn, ja, label, mov, r0 } from './insn.ts';
 import { keyWords } from './lookup-key.ts';
 import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
@@ -230,6 +230,7 @@ function emitNode(
     emit(emitter, ja(to(node.next)));
   }
   if (node.rule === null) return;
+  // One by one: a set in code may be more than a call takes arguments.
   const insns = emitter.insns.splice(from);
-  emit(emitter, ...forRule(node.rule, insns));
+  for (const insn of forRule(node.rule, insns)) emitter.insns.push(insn);
 }

@@ -20,10 +20,10 @@ import {
   type LdxInsn,
   type RealInsn,
   type RegNumber,
+  SKB,
   type Source,
   type StInsn,
   type StxInsn,
-  SKB,
   XDP_MD,
 } from './insn.ts';
 import { MAP_BASE, type MapStore, REGION_BASE, REGION_START, type Region } from './memory.ts';
