@@ -42,6 +42,11 @@ export interface FlattenOptions {
   readonly loopedCopies: boolean;
   /** What the operator gives up so that more packets certainly belong to no known flow. */
   readonly flows: FlowConcessions;
+  /**
+   * The device forwards by itself and the kernel never sees the frame: only what the chains of
+   * ingress, prerouting and forward say, without the kernel's own conditions between hooks.
+   */
+  readonly forwards?: boolean;
 }
 
 export const PLAIN: FlattenOptions = { loopedCopies: false, flows: NO_FLOW_CONCESSIONS };
@@ -287,7 +292,9 @@ export function flatten(
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
-  if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
+  if (options.forwards === true) {
+    for (const chain of [...path.prerouting, ...path.forward]) pushBaseChain(builder, chain);
+  } else if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
   const { length } = builder.entries;
   const entries = builder.entries.map((entry) => ({
     ...entry,
