@@ -6,9 +6,9 @@ import { compact, type RowStore } from './row-store.ts';
  * Keeps the order of the others. `steps` bounds the work of one question.
  */
 export function removeRedundant(store: RowStore, steps: number): RowStore {
-  const decider = createDecider(store);
+  const decider = createDecider(compact(store));
   dropRedundant(decider, steps);
-  return compact(store);
+  return compact(decider.store);
 }
 
 /** As `removeRedundant`, in the decider's own store; gives how many rows went. */
