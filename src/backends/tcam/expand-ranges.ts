@@ -1,176 +1,198 @@
 import { createDecider } from './function-table.ts';
 import type { Layout } from './layout.ts';
 import { appendRow, createStore, type RowStore } from './row-store.ts';
-import { type Holes, type PortPrefix, paintRange } from './signed-ranges.ts';
+import { enclosing, type PortPrefix, paintRange, type Side } from './signed-ranges.ts';
 
-/** Steps one question about a hole may take. */
-const HOLE_STEPS = 400;
+/** Steps one question about a side of a range may take. */
+const SIDE_STEPS = 400;
 
-const NO_HOLES: Holes = { low: false, high: false };
-const HOLE_CHOICES: readonly Holes[] = [
-  { low: true, high: true },
-  { low: true, high: false },
-  { low: false, high: true },
-  NO_HOLES,
-];
+type Bounds = readonly [lo: number, hi: number];
 
-const painted = new Map<string, readonly PortPrefix[]>();
+/** One way to paint a range of a row. */
+interface Painting {
+  readonly low: Side;
+  readonly high: Side;
+  readonly prefixes: readonly PortPrefix[];
+  readonly holes: number;
+  /** What is painted in the row's own action. */
+  readonly own: Bounds;
+  /** The prefix around all of it. */
+  readonly around: Bounds;
+}
 
-function paint(lo: number, hi: number, width: number, holes: Holes): readonly PortPrefix[] {
-  const key = `${lo}-${hi}/${width}${holes.low ? 'l' : ''}${holes.high ? 'h' : ''}`;
-  let rows = painted.get(key);
-  if (rows === undefined) {
-    rows = paintRange(lo, hi, width, holes);
-    painted.set(key, rows);
+const paintings = new Map<string, Painting>();
+
+function boundsOf({ value, free }: PortPrefix): Bounds {
+  return [value, value + 2 ** free - 1];
+}
+
+function paint(lo: number, hi: number, low: Side, high: Side): Painting {
+  const key = `${lo}-${hi} ${low} ${high}`;
+  let painting = paintings.get(key);
+  if (painting === undefined) {
+    const prefixes = paintRange(lo, hi, low, high);
+    const around = boundsOf(enclosing(lo, hi));
+    const own: Bounds = [low === 'own' ? around[0] : lo, high === 'own' ? around[1] : hi];
+    const holes = prefixes.filter(({ isHole }) => isHole).length;
+    painting = { low, high, prefixes, holes, own, around };
+    paintings.set(key, painting);
   }
-  return rows;
+  return painting;
 }
 
-/** Greatest extent of the painted prefixes. */
-function extentOf(rows: readonly PortPrefix[]): readonly [lo: number, hi: number] {
-  let lo = Number.POSITIVE_INFINITY;
-  let hi = -1;
-  for (const { value, free } of rows) {
-    lo = Math.min(lo, value);
-    hi = Math.max(hi, value + 2 ** free - 1);
-  }
-  return [lo, hi];
-}
-
-/** The longest prefix that holds lo..hi. */
-function enclosing(lo: number, hi: number): PortPrefix {
-  let free = 0;
-  while (Math.floor(lo / 2 ** free) !== Math.floor(hi / 2 ** free)) free += 1;
-  return { value: Math.floor(lo / 2 ** free) * 2 ** free, free, isHole: false };
-}
-
-/** Rows of one range row: for every range column a prefix, and whether it is a hole. */
+/** Rows of one range row: for every range column a prefix. */
 interface Block {
   readonly isHole: boolean;
-  /** By range column. */
   readonly prefixes: readonly PortPrefix[];
 }
 
-/** A way to write a row: one list of prefixes for every range column, outermost column first. */
+/** A way to write a row: a painting of every range column, outermost column first. */
 interface Choice {
   readonly order: readonly number[];
-  readonly lists: readonly (readonly PortPrefix[])[];
+  readonly paintings: readonly Painting[];
   readonly cost: number;
 }
 
-function costOf(lists: readonly (readonly PortPrefix[])[], order: readonly number[]): number {
+function costOf(chosen: readonly Painting[], order: readonly number[]): number {
   let cost = 0;
   let outer = 1;
   for (const column of order) {
-    const list = lists[column] ?? [];
-    const holes = list.filter(({ isHole }) => isHole).length;
+    const { holes, prefixes } = chosen[column] as Painting;
     cost += outer * holes;
-    outer *= list.length - holes;
+    outer *= prefixes.length - holes;
   }
   return cost + outer;
 }
 
-/** Every order of at most two columns and the given one of more. */
+/** Both orders of two columns, the given one of others. */
 function ordersOf(columns: readonly number[]): readonly (readonly number[])[] {
   return columns.length === 2 ? [columns, [...columns].reverse()] : [columns];
 }
 
-/**
- * The same table with ranges as prefixes. A row whose ranges are wide is written as the prefix around
- * it, with what lies beside the range (a hole) as rows before it where all of that gets the other
- * action anyway: each row takes the cheapest way that is right. `target` is the layout without
- * ranges; columns keep their order.
- */
-export function expandRanges(store: RowStore, layout: Layout, target: Layout, signed: boolean): RowStore {
+function choicesOf(options: readonly (readonly Painting[])[]): Choice[] {
+  let combinations: (readonly Painting[])[] = [[]];
+  for (const own of options) {
+    combinations = combinations.flatMap((chosen) => own.map((painting) => [...chosen, painting]));
+  }
+  const columns = options.map((_, range) => range);
+  const choices = combinations.flatMap((chosen) =>
+    ordersOf(columns).map((order) => ({ order, paintings: chosen, cost: costOf(chosen, order) })),
+  );
+  return choices.sort((a, b) => a.cost - b.cost);
+}
+
+function blocksOf({ order, paintings: chosen }: Choice): Block[] {
+  const blocks: Block[] = [];
+  const descend = (depth: number, prefixes: readonly PortPrefix[]): void => {
+    const range = order[depth];
+    if (range === undefined) {
+      blocks.push({ isHole: false, prefixes });
+      return;
+    }
+    for (const prefix of chosen[range]?.prefixes ?? []) {
+      const next = prefixes.map((old, at) => (at === range ? prefix : old));
+      if (prefix.isHole) blocks.push({ isHole: true, prefixes: next });
+      else descend(depth + 1, next);
+    }
+  };
+  descend(
+    0,
+    chosen.map(({ around: [lo, hi] }) => enclosing(lo, hi)),
+  );
+  return blocks;
+}
+
+/** Chooses for every row how to write its ranges. */
+function createChooser(store: RowStore, layout: Layout, signed: boolean) {
   const decider = createDecider(store);
   const { words, ranges } = layout.shape;
-  const widths = layout.shape.tops.map((top) => Math.round(Math.log2(top + 1)));
-  const result = createStore(target.shape, store.count * 2);
   const trial = new Uint32Array(store.stride);
-  const written = new Uint32Array(result.stride);
-  const lo = (row: number, range: number): number =>
-    store.boxes[row * store.stride + 2 * words + range] as number;
-  const hi = (row: number, range: number): number =>
-    store.boxes[row * store.stride + 2 * words + ranges + range] as number;
+  const columns = Array.from({ length: ranges }, (_, range) => range);
 
-  function isFree(row: number, bounds: readonly (readonly [number, number])[]): boolean {
+  /** Whether all keys of the row's bits in these ranges get `action` behind what comes before it. */
+  function get(row: number, bounds: readonly Bounds[], action: number): boolean {
     const start = row * store.stride;
     for (let word = 0; word < 2 * words; word += 1) trial[word] = store.boxes[start + word] as number;
     for (const [range, [from, to]] of bounds.entries()) {
       trial[2 * words + range] = from;
       trial[2 * words + ranges + range] = to;
     }
-    return decider.decides(trial, 0, row, 1 - (store.actions[row] ?? 0), -1, HOLE_STEPS);
+    return decider.decides(trial, 0, row, action, -1, SIDE_STEPS);
   }
 
-  /** Whether all keys that the choice paints as holes get the other action anyway. */
-  function isRight(row: number, { order, lists }: Choice): boolean {
-    const bounds = lists.map((_, range): readonly [number, number] => {
-      const around = enclosing(...extentOf(lists[range] ?? []));
-      return [around.value, around.value + 2 ** around.free - 1];
-    });
+  function rangesOf(row: number): readonly Bounds[] {
+    const at = row * store.stride + 2 * words;
+    return columns.map((range): Bounds => [
+      store.boxes[at + range] as number,
+      store.boxes[at + ranges + range] as number,
+    ]);
+  }
+
+  /** The sides of a painting that hold something, with what is painted there. */
+  function sidesOf(painting: Painting, [lo, hi]: Bounds): { side: Side; bounds: Bounds }[] {
+    const { around, low, high } = painting;
+    const sides: { side: Side; bounds: Bounds }[] = [];
+    if (low !== 'none' && around[0] < lo) sides.push({ side: low, bounds: [around[0], lo - 1] });
+    if (high !== 'none' && around[1] > hi) sides.push({ side: high, bounds: [hi + 1, around[1]] });
+    return sides;
+  }
+
+  function replace(bounds: readonly Bounds[], range: number, by: Bounds): readonly Bounds[] {
+    return bounds.map((old, at) => (at === range ? by : old));
+  }
+
+  /** What is possible for each side of one range as long as the others are as they are. */
+  function optionsOf(row: number, range: number, exact: readonly Bounds[]): readonly Painting[] {
+    const [lo, hi] = exact[range] as Bounds;
+    const plain = paint(lo, hi, 'none', 'none');
+    if (!signed || plain.prefixes.length === 1) return [plain];
+    const action = store.actions[row] ?? 0;
+    const [from, to] = plain.around;
+    const sides = (bounds: Bounds): Side[] => {
+      if (bounds[0] > bounds[1]) return ['none'];
+      const box = replace(exact, range, bounds);
+      const list: Side[] = ['none'];
+      if (get(row, box, 1 - action)) list.push('hole');
+      if (get(row, box, action)) list.push('own');
+      return list;
+    };
+    const lows = sides([from, lo - 1]);
+    const highs = sides([hi + 1, to]);
+    return lows.flatMap((low) => highs.map((high) => paint(lo, hi, low, high)));
+  }
+
+  /** Whether all that the choice paints beside the row's ranges is painted right. */
+  function isRight(row: number, exact: readonly Bounds[], { order, paintings: chosen }: Choice): boolean {
+    const action = store.actions[row] ?? 0;
+    const own = chosen.map((painting) => painting.own);
+    // A hole reaches over all of the ranges further in; those further out have been settled.
+    let reach: readonly Bounds[] = chosen.map(({ around }) => around);
     for (const range of order) {
-      const list = lists[range] ?? [];
-      if (list.some(({ isHole }) => isHole)) {
-        const [from, to] = extentOf(list);
-        const sides: (readonly [number, number])[] = [];
-        if (from < lo(row, range)) sides.push([from, lo(row, range) - 1]);
-        if (to > hi(row, range)) sides.push([hi(row, range) + 1, to]);
-        for (const side of sides) {
-          if (!isFree(row, bounds.map((bound, at) => (at === range ? side : bound)))) return false;
-        }
+      const painting = chosen[range] as Painting;
+      for (const { side, bounds } of sidesOf(painting, exact[range] as Bounds)) {
+        const isOwn = side === 'own';
+        const box = replace(isOwn ? own : reach, range, bounds);
+        if (!get(row, box, isOwn ? action : 1 - action)) return false;
       }
-      // Further in, what lies beside this range has been decided by the holes.
-      bounds[range] = [lo(row, range), hi(row, range)];
+      reach = replace(reach, range, painting.own);
     }
     return true;
   }
 
-  function choose(row: number): Choice {
-    const columns = Array.from({ length: ranges }, (_, range) => range);
-    const options = columns.map((range) => {
-      const seen = new Set<number>();
-      const ways = signed ? HOLE_CHOICES : [NO_HOLES];
-      return ways
-        .map((holes) => paint(lo(row, range), hi(row, range), widths[range] ?? 0, holes))
-        .filter((list, index) => {
-          const isNew = index === ways.length - 1 || !seen.has(list.length);
-          seen.add(list.length);
-          return isNew;
-        });
-    });
-    let combinations: (readonly (readonly PortPrefix[])[])[] = [[]];
-    for (const own of options) {
-      combinations = combinations.flatMap((lists) => own.map((list) => [...lists, list]));
-    }
-    const choices = combinations.flatMap((lists) =>
-      ordersOf(columns).map((order) => ({ order, lists, cost: costOf(lists, order) })),
-    );
-    choices.sort((a, b) => a.cost - b.cost);
-    const right = choices.find((choice) => isRight(row, choice));
+  return (row: number): Choice => {
+    const exact = rangesOf(row);
+    const choices = choicesOf(columns.map((range) => optionsOf(row, range, exact)));
+    const right = choices.find((choice) => isRight(row, exact, choice));
     if (right === undefined) throw new Error('bug: a range that cannot be written as prefixes');
     return right;
-  }
+  };
+}
 
-  function blocksOf({ order, lists }: Choice): Block[] {
-    const around = lists.map((list) => enclosing(...extentOf(list)));
-    const blocks: Block[] = [];
-    const descend = (depth: number, chosen: readonly PortPrefix[]): void => {
-      const range = order[depth];
-      if (range === undefined) {
-        blocks.push({ isHole: false, prefixes: chosen });
-        return;
-      }
-      for (const prefix of lists[range] ?? []) {
-        const next = chosen.map((old, at) => (at === range ? prefix : old));
-        if (prefix.isHole) blocks.push({ isHole: true, prefixes: next });
-        else descend(depth + 1, next);
-      }
-    };
-    descend(0, around);
-    return blocks;
-  }
-
+/** Writes rows of a layout with ranges as rows of the same columns without. */
+function createWriter(store: RowStore, layout: Layout, target: Layout, result: RowStore) {
+  const { words } = layout.shape;
+  const own = target.shape.words;
+  const written = new Uint32Array(result.stride);
   const places = layout.columns.map((column, index) => ({
     bits: column.bits,
     from: layout.bitAt[index] ?? null,
@@ -178,39 +200,49 @@ export function expandRanges(store: RowStore, layout: Layout, target: Layout, si
     to: target.bitAt[index] ?? 0,
   }));
 
-  function writeRow(row: number, { isHole, prefixes }: Block): void {
+  function setBit(bit: number, value: boolean): void {
+    const word = bit >>> 5;
+    const mask = (1 << (31 - (bit & 31))) >>> 0;
+    written[own + word] = (written[own + word] as number) | mask;
+    if (value) written[word] = (written[word] as number) | mask;
+  }
+
+  return (row: number, { isHole, prefixes }: Block): void => {
     const start = row * store.stride;
-    const own = target.shape.words;
     written.fill(0);
     for (const { bits, from, range, to } of places) {
+      const prefix = range === null ? undefined : prefixes[range];
       for (let bit = 0; bit < bits; bit += 1) {
-        let value = false;
-        let cared = false;
-        if (from !== null) {
-          const word = start + ((from + bit) >>> 5);
-          const mask = (1 << (31 - ((from + bit) & 31))) >>> 0;
-          value = ((store.boxes[word] as number) & mask) !== 0;
-          cared = ((store.boxes[word + words] as number) & mask) !== 0;
-        } else if (range !== null) {
-          const prefix = prefixes[range];
-          if (prefix === undefined) throw new Error('bug: a range without prefixes');
-          cared = bits - 1 - bit >= prefix.free;
-          value = cared && Math.floor(prefix.value / 2 ** (bits - 1 - bit)) % 2 === 1;
+        const below = bits - 1 - bit;
+        if (prefix !== undefined) {
+          if (below >= prefix.free) setBit(to + bit, Math.floor(prefix.value / 2 ** below) % 2 === 1);
+          continue;
         }
-        if (!cared) continue;
-        const word = (to + bit) >>> 5;
-        const mask = (1 << (31 - ((to + bit) & 31))) >>> 0;
-        written[own + word] = (written[own + word] as number) | mask;
-        if (value) written[word] = (written[word] as number) | mask;
+        const at = (from ?? 0) + bit;
+        const word = start + (at >>> 5);
+        const mask = (1 << (31 - (at & 31))) >>> 0;
+        if (((store.boxes[word + words] as number) & mask) === 0) continue;
+        setBit(to + bit, ((store.boxes[word] as number) & mask) !== 0);
       }
     }
     const action = store.actions[row] ?? 0;
     appendRow(result, written, 0, isHole ? 1 - action : action, store.origins[row] ?? 0);
-  }
+  };
+}
 
+/**
+ * The same table with ranges as prefixes. Signed: a row whose range is wide is written as the prefix
+ * around it; what lies beside the range becomes rows before it (holes) where all of it gets the other
+ * action anyway, and nothing where all of it gets the same. Each row takes the cheapest way that is
+ * right. `target` is the layout without ranges; columns keep their order.
+ */
+export function expandRanges(store: RowStore, layout: Layout, target: Layout, signed: boolean): RowStore {
+  const result = createStore(target.shape, store.count * 2);
+  const choose = createChooser(store, layout, signed);
+  const write = createWriter(store, layout, target, result);
   for (let row = 0; row < store.count; row += 1) {
     if (store.alive[row] === 0) continue;
-    for (const block of blocksOf(choose(row))) writeRow(row, block);
+    for (const block of blocksOf(choose(row))) write(row, block);
   }
   return result;
 }

@@ -1,16 +1,17 @@
-/** Keys of a width, as a binary prefix: the lowest `free` bits are anything. */
+/** A prefix of a range column: its lowest `free` bits are anything. */
 export interface PortPrefix {
   readonly value: number;
   readonly free: number;
-  /** Inside the range, or beside it: a hole, whose keys get what they get anyway. */
+  /** Painted in the other action: a hole beside the range. */
   readonly isHole: boolean;
 }
 
-/** Which keys beside a range may be painted as holes. */
-export interface Holes {
-  readonly low: boolean;
-  readonly high: boolean;
-}
+/**
+ * What may be done with the values on one side of a range, inside the prefix around it. none: they
+ * stay untouched. hole: painted in the other action, which they get anyway. own: painted like the
+ * range, which they get anyway.
+ */
+export type Side = 'none' | 'hole' | 'own';
 
 type Colour = 'clear' | 'in' | 'hole';
 
@@ -21,21 +22,30 @@ interface Plan {
 }
 
 const IMPOSSIBLE: Plan = { cost: Number.POSITIVE_INFINITY, rows: [] };
+const NOTHING: Plan = { cost: 0, rows: [] };
 
-/** The fewest ordered prefixes that paint exactly lo..hi, with holes beside it where these are allowed. */
-export function paintRange(lo: number, hi: number, width: number, holes: Holes): readonly PortPrefix[] {
+/** The longest prefix that holds lo..hi. */
+export function enclosing(lo: number, hi: number): PortPrefix {
+  let free = 0;
+  while (Math.floor(lo / 2 ** free) !== Math.floor(hi / 2 ** free)) free += 1;
+  return { value: Math.floor(lo / 2 ** free) * 2 ** free, free, isHole: false };
+}
+
+/** The fewest ordered prefixes that paint lo..hi, given what may be done beside it. */
+export function paintRange(lo: number, hi: number, low: Side, high: Side): readonly PortPrefix[] {
   function uniform(value: number, free: number, colour: Colour): Plan | null {
     const end = value + 2 ** free - 1;
     if (value >= lo && end <= hi) {
-      if (colour === 'in') return { cost: 0, rows: [] };
+      if (colour === 'in') return NOTHING;
       return { cost: 1, rows: [{ value, free, isHole: false }] };
     }
     const isLow = end < lo;
     if (!isLow && value <= hi) return null;
-    if (colour === 'clear') return { cost: 0, rows: [] };
-    if (!(isLow ? holes.low : holes.high)) return IMPOSSIBLE;
-    if (colour === 'hole') return { cost: 0, rows: [] };
-    return { cost: 1, rows: [{ value, free, isHole: true }] };
+    if (colour === 'clear') return NOTHING;
+    const side = isLow ? low : high;
+    if (side === 'none') return IMPOSSIBLE;
+    if (side === (colour === 'in' ? 'own' : 'hole')) return NOTHING;
+    return { cost: 1, rows: [{ value, free, isHole: side === 'hole' }] };
   }
 
   const known = new Map<string, Plan>();
@@ -52,20 +62,19 @@ export function paintRange(lo: number, hi: number, width: number, holes: Holes):
   function paintMixed(value: number, free: number, colour: Colour): Plan {
     const half = 2 ** (free - 1);
     let best = IMPOSSIBLE;
-    const colours: readonly Colour[] =
-      holes.low || holes.high ? ['clear', 'in', 'hole'] : ['clear', 'in'];
-    for (const next of colours) {
+    for (const next of ['clear', 'in', 'hole'] as const) {
       if (next === 'clear' && colour !== 'clear') continue;
       const extra = next === colour ? 0 : 1;
-      const low = paint(value, free - 1, next);
-      if (low.cost + extra >= best.cost) continue;
-      const high = paint(value + half, free - 1, next);
-      const cost = low.cost + high.cost + extra;
+      const first = paint(value, free - 1, next);
+      const second = paint(value + half, free - 1, next);
+      const cost = first.cost + second.cost + extra;
       if (cost >= best.cost) continue;
       const own = extra === 0 ? [] : [{ value, free, isHole: next === 'hole' }];
-      best = { cost, rows: [...low.rows, ...high.rows, ...own] };
+      best = { cost, rows: [...first.rows, ...second.rows, ...own] };
     }
     return best;
   }
-  return paint(0, width, 'clear').rows;
+
+  const around = enclosing(lo, hi);
+  return paint(around.value, around.free, 'clear').rows;
 }
