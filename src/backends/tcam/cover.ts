@@ -3,6 +3,9 @@ import { contains, overlaps, type RowStore, type Shape, strideOf } from './row-s
 /** Whether boxes cover another; `unknown` when the budget of steps ran out first. */
 export type Covered = 'yes' | 'no' | 'unknown';
 
+/** Pieces within pieces at most: what is deeper stays unknown rather than fill the stack. */
+const DEPTH_LIMIT = 1_500;
+
 /** Rows of one store that may cover. */
 export interface Coverers {
   readonly store: RowStore;
@@ -20,6 +23,8 @@ export interface CoverSearch {
   ) => Covered;
   /** After `no`: a box none of the rows overlaps. */
   readonly witness: Uint32Array;
+  /** Steps of all searches so far. */
+  readonly spent: () => number;
 }
 
 /**
@@ -75,7 +80,7 @@ export function createCoverSearch(shape: Shape): CoverSearch {
 
   function search(level: number, names: Int32Array, count: number): Covered {
     budget -= 1;
-    if (budget < 0) return 'unknown';
+    if (budget < 0 || level > DEPTH_LIMIT) return 'unknown';
     const at = level * stride;
     let list = lists[level];
     if (list === undefined || list.length < count) {
@@ -148,8 +153,10 @@ export function createCoverSearch(shape: Shape): CoverSearch {
   }
 
   let names = new Int32Array(1024);
+  let spent = 0;
   return {
     witness,
+    spent: () => spent,
     covered: (box, at, coverers, steps) => {
       stores = coverers.map(({ store }) => store);
       budget = steps;
@@ -165,7 +172,9 @@ export function createCoverSearch(shape: Shape): CoverSearch {
           count += 1;
         }
       }
-      return search(0, names, count);
+      const answer = search(0, names, count);
+      spent += steps - budget;
+      return answer;
     },
   };
 }

@@ -80,7 +80,7 @@ export function createDecider(store: RowStore): Decider {
   return {
     store,
     index,
-    spent: () => spent,
+    spent: () => spent + search.spent(),
     decides: (box, at, from, action, skip, steps) => {
       fits();
       const count = index.query(box, at, found);

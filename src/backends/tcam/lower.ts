@@ -8,13 +8,10 @@ import { ANY_BOX, type Box, boxesOf, meetAll, writeBox } from './test-boxes.ts';
 export const CONTINUE = 0;
 export const DROP = 1;
 
-/** Rows at most; more would not fit any device there is by two orders of magnitude. */
-const ROW_LIMIT = 2_000_000;
-
 export interface Lowered {
   /** First match decides; the last row holds every key. Origins are entries, -1 for none. */
   readonly store: RowStore;
-  /** The walk has more rows than `ROW_LIMIT`: what was not reached continues. */
+  /** The walk has more rows than the limit: what was not reached continues. */
   readonly isCut: boolean;
 }
 
@@ -27,6 +24,7 @@ interface Lowerer {
   readonly behind: (entry: number) => number;
   readonly boxes: Map<Test, readonly Box[]>;
   readonly store: RowStore;
+  readonly rowLimit: number;
   isCut: boolean;
 }
 
@@ -73,7 +71,7 @@ function failing(lowerer: Lowerer, { tests }: Row, context: Box): readonly Box[]
 
 function emit(lowerer: Lowerer, box: Box, target: number, origin: number): void {
   const { store, layout } = lowerer;
-  if (store.count >= ROW_LIMIT) {
+  if (store.count >= lowerer.rowLimit) {
     lowerer.isCut = true;
     return;
   }
@@ -234,9 +232,9 @@ export function protocolOf(store: RowStore, start: number, at: number | null, la
 /**
  * Lowers what is left of a walk for one kind of frame to ordered rows of value and mask (and ranges).
  * Needs tests whose fields the key has; gives for every key that such a frame can have the walk's
- * verdict, taking every load to succeed.
+ * verdict, taking every load to succeed; from the `rowLimit`th row on it gives CONTINUE.
  */
-export function lowerView(view: View, layout: Layout): Lowered {
+export function lowerView(view: View, layout: Layout, rowLimit: number): Lowered {
   const entries = view.rows.map(({ entry }) => entry);
   const lowerer: Lowerer = {
     layout,
@@ -244,6 +242,7 @@ export function lowerView(view: View, layout: Layout): Lowered {
     behind: (entry) => entries.length - lowerBound(entries, entry),
     boxes: new Map(),
     store: createStore(layout.shape, Math.max(64, view.rows.length)),
+    rowLimit,
     isCut: false,
   };
   walk(lowerer, view.start.to, ANY_BOX, END, -1);
