@@ -4,6 +4,7 @@ import { Option } from 'commander';
 import { PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { type DeployRequest, deployXdp } from '../deploy/deploy.ts';
+import { ownerOf } from '../deploy/owner-counts.ts';
 import { previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
 import { openLocalTransport } from '../deploy/transport.ts';
@@ -17,6 +18,7 @@ interface DeployOptions extends CommonOptions {
   readonly mode: XdpMode;
   readonly dryRun?: boolean;
   readonly force?: boolean;
+  readonly confirm?: number;
 }
 
 /** The profile that says what a mode can do, where `--profile` does not. */
@@ -60,9 +62,11 @@ function requestOf(
     program: PROGRAM,
     maps: null,
     counters: artifact.counters,
-    counterOwners: artifact.owners,
+    owners: artifact.owners.map(ownerOf),
     rulesetChecksum: checksumOf(ruleset),
     force: options.force === true,
+    origin: null,
+    confirm: options.confirm ?? null,
   };
 }
 
