@@ -87,7 +87,7 @@ function backArgv(
 const RETRY = { seconds: 1, times: 30 };
 
 /**
- * The watchdog, a script that needs nothing of this process: it sleeps, and unless the deployment was
+ * The watchdog, a script that needs nothing of this process: it waits, and unless the deployment was
  * confirmed meanwhile it attaches what was there before and puts the old state back.
  */
 function writeScript(
@@ -98,7 +98,12 @@ function writeScript(
   return `#!/bin/sh
 # Takes a deployment of nft-offload back unless it is confirmed in time.
 PATH=$PATH:/usr/sbin:/sbin
-sleep "$1"
+left=$1
+while [ "$left" -gt 0 ]; do
+  [ -e ${quoteWord(files.pending)} ] || exit 0
+  sleep 1
+  left=$((left - 1))
+done
 mv -- ${quoteWords([files.pending, files.claimed])} 2>/dev/null || [ -e ${quoteWord(files.claimed)} ] || exit 0
 tries=0
 until ${commands.map(quoteWords).join(' && ')}; do
