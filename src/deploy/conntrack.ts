@@ -1,18 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { parseJson, warning } from './machine.ts';
+import { parseJson, readSysctls, warning } from './machine.ts';
 import type { Transport } from './transport.ts';
 
-/** A number in a file of /proc/sys/net; null where there is none. */
-async function readNumber(transport: Transport, path: string): Promise<number | null> {
-  const { code, stdout } = await transport.run(['cat', '--', `/proc/sys/net/${path}`]);
-  const value = Number(stdout.trim());
-  return code === 0 && stdout.trim() !== '' && Number.isInteger(value) ? value : null;
-}
-
 /** How many flows connection tracking knows, begun or not; null where that cannot be read. */
-export function countFlows(transport: Transport): Promise<number | null> {
-  return readNumber(transport, 'netfilter/nf_conntrack_count');
+export async function countFlows(transport: Transport): Promise<number | null> {
+  return (await readSysctls(transport, ['netfilter/nf_conntrack_count']))?.[0] ?? null;
 }
 
 /** Packets between the ports of a bridge go through layer-3 chains and make flows known there. */
@@ -21,8 +14,8 @@ async function bridgesTrack(transport: Transport): Promise<boolean> {
   const bridges = parseJson(stdout.trim() === '' ? '[]' : stdout);
   if (code === 0 && Array.isArray(bridges) && bridges.length === 0) return false;
   const files = ['bridge/bridge-nf-call-iptables', 'bridge/bridge-nf-call-ip6tables'];
-  const calls = await Promise.all(files.map((file) => readNumber(transport, file)));
-  return calls.some((value) => value !== null && value !== 0);
+  const calls = await Promise.all(files.map((file) => readSysctls(transport, [file])));
+  return calls.some((values) => values !== null && values[0] !== 0);
 }
 
 /** Connection tracking knows no flow, so none from before the ruleset; see docs/stateful.md. */

@@ -90,6 +90,21 @@ export function parseJson(text: string): unknown {
   }
 }
 
+/** The numbers in files of /proc/sys/net, in order; null unless every one could be read. */
+export async function readSysctls(
+  transport: Transport,
+  paths: readonly string[],
+): Promise<readonly number[] | null> {
+  const argv = ['cat', '--', ...paths.map((path) => `/proc/sys/net/${path}`)];
+  const { code, stdout } = await transport.run(argv);
+  // An empty word would be the number 0, and zero is what facts are taken from.
+  const words = stdout.split(/\s+/).filter((word) => word !== '');
+  const values = words.map(Number);
+  return code === 0 && values.length === paths.length && values.every(Number.isInteger)
+    ? values
+    : null;
+}
+
 /** A diagnostic that stops nothing. */
 export function warning(code: string, message: string, help: string | null = null): Diagnostic {
   return { code, severity: 'warning', message, help, place: null };

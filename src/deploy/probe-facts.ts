@@ -4,7 +4,7 @@ import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { inspectDevice } from './attachment.ts';
 import { isFresh } from './conntrack.ts';
 import { parseFeatures } from './ethtool-features.ts';
-import { parseJson, warning } from './machine.ts';
+import { parseJson, readSysctls, warning } from './machine.ts';
 import { parseAddress } from './parse-address.ts';
 import type { Transport } from './transport.ts';
 
@@ -37,19 +37,6 @@ async function readJson<T>(
 ): Promise<T | null> {
   const { code, stdout } = await transport.run(argv);
   return code === 0 ? (schema.safeParse(parseJson(stdout)).data ?? null) : null;
-}
-
-/** The numbers in files of /proc/sys/net, in order; null unless every one could be read. */
-async function readSysctls(
-  transport: Transport,
-  paths: readonly string[],
-): Promise<readonly number[] | null> {
-  const argv = ['cat', '--', ...paths.map((path) => `/proc/sys/net/${path}`)];
-  const { code, stdout } = await transport.run(argv);
-  const values = stdout.trim().split(/\s+/).map(Number);
-  return code === 0 && values.length === paths.length && values.every(Number.isInteger)
-    ? values
-    : null;
 }
 
 /** A device that brings in no packets beside those of `device` and of this machine itself. */

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { countFlows, isFresh } from '../../src/deploy/conntrack.ts';
 import { checkDeviceName, deviceKey } from '../../src/deploy/device-name.ts';
 import { foldGoneRules } from '../../src/deploy/gone-rules.ts';
 import { bindMaps, type LoadRequest, loadGeneration } from '../../src/deploy/load.ts';
-import { checkMachine } from '../../src/deploy/machine.ts';
+import { checkMachine, readSysctls } from '../../src/deploy/machine.ts';
 import { collectNftCounts } from '../../src/deploy/nft-counters.ts';
 import { type CounterOwner, carryCounts, type OwnerCount } from '../../src/deploy/owner-counts.ts';
 import { parseAddress } from '../../src/deploy/parse-address.ts';
@@ -264,4 +265,20 @@ it('prints names without control characters', () => {
   expect(text).toBe(
     'e?[2Jth: generic program 3 "x", not attached by nft-offload\ndrift[deploy/replaced] somebody replaced it\n',
   );
+});
+
+it.each([
+  ['0\n1\n', [0, 1]],
+  ['\n', null],
+  ['0\n', null],
+  ['0\nx\n', null],
+])('reads as many numbers as it asked for, or none: %j', async (stdout, numbers) => {
+  const { transport } = fakeTransport(() => ({ stdout }));
+  expect(await readSysctls(transport, ['a', 'b'])).toEqual(numbers);
+});
+
+it('does not take an empty answer for a machine that knows no flow', async () => {
+  const silent = fakeTransport(() => ({ stdout: '' })).transport;
+  expect(await countFlows(silent)).toBeNull();
+  expect(await isFresh(silent)).toBe(false);
 });
