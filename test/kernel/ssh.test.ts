@@ -100,7 +100,10 @@ sshIt('writes, reads and removes files whole', async () => {
     await transport.remove(path);
     await transport.remove(path);
     expect(await transport.readFile(path)).toBeNull();
-    await expect(transport.writeFile('/proc/none/file', content)).rejects.toThrow('cannot write');
+    await expect(transport.writeFile('/proc/none/file', content)).rejects.toMatchObject({
+      code: 'EIO',
+      message: expect.stringContaining('cannot write'),
+    });
   });
 });
 

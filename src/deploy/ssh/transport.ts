@@ -125,7 +125,11 @@ function createTransport(client: Client, prefix: readonly string[]): Transport {
     gate(() => runRaw(client, formatCommand(argv, prefix), input));
   const need = async (what: string, result: Promise<RawResult>): Promise<RawResult> => {
     const { code, stderr } = await result;
-    if (code !== 0) throw new Error(`cannot ${what}: ${stderr.trim() || `exit status ${code}`}`);
+    if (code !== 0) {
+      const message = `cannot ${what}: ${stderr.trim() || `exit status ${code}`}`;
+      // With a code, as errors of files and sockets have one: it is the machine's fault, no bug.
+      throw Object.assign(new Error(message), { code: 'EIO' });
+    }
     return result;
   };
   let files = 0;
