@@ -2,7 +2,7 @@ import { formatRuleId, type RuleId } from '../ir/ruleset.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Change, listChanges } from './explain-changes.ts';
 import { type Situation, specialiseFor } from './place.ts';
-import { entriesByRule, viewRule, walkOf } from './plan.ts';
+import { entriesByRule, rulesOf, viewRule, walkOf } from './plan.ts';
 import type { PlannedReason } from './report.ts';
 
 /** What a tier would do for one rule. */
@@ -76,8 +76,7 @@ function minimise(
  * nothing alone is enough, pairs, then all together less what is needless.
  */
 export function findGrants(situation: Situation, tiers: readonly Profile[], rule: RuleId): Grants {
-  const rules = situation.ruleset.tables.flatMap(({ chains }) => chains.flatMap((c) => c.rules));
-  const isLong = rules.length * tiers.length > LONG_WALK;
+  const isLong = rulesOf(situation.ruleset).length * tiers.length > LONG_WALK;
   const known = new Map<string, Grant | null>();
   const grant = (changes: readonly Change[]): Situation =>
     changes.reduce((now, { apply }) => apply(now), situation);

@@ -16,7 +16,7 @@ import { findFindings } from './findings.ts';
 import { implies, isDisjoint, matchOf } from './match.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from './place.ts';
 import { entriesByRule, planRules } from './plan.ts';
-import { type Finding, HOST, type PlannedReason, type TierUsage, withoutCounts } from './report.ts';
+import { type Finding, HOST, type PlannedReason, quoteRule, type TierUsage } from './report.ts';
 
 /** The tag of `explain --json`. */
 export const EXPLAIN_FORMAT = 'nft-offload/explain@1';
@@ -273,7 +273,7 @@ function whyGone(
   if (dead.length > 0) return dead.map(({ code, message }) => ({ code, message }));
   const all = takenBy.find((one) => one.all);
   if (all === undefined) return null;
-  const message = `rule ${formatRuleId(all.rule)} (${withoutCounts(all.text)}) takes all its packets`;
+  const message = `${quoteRule(all.rule, all.text)} takes all its packets`;
   return [{ code: 'plan/nothing-left', message }];
 }
 

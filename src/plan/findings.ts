@@ -7,7 +7,7 @@ import { type Dead, findDead } from './findings-dead.ts';
 import { createRedundancy, type Redundancy } from './findings-redundant.ts';
 import { explainSets } from './findings-sets.ts';
 import { matchOf } from './match.ts';
-import { type Finding, withoutCounts } from './report.ts';
+import { type Finding, quoteEntry } from './report.ts';
 
 /** One base chain with all it calls, as a walk, and what was found out about it. */
 interface Walk {
@@ -50,10 +50,6 @@ function placesByRule(walks: readonly Walk[]): ReadonlyMap<string, readonly Plac
   return places;
 }
 
-function quote({ rule, label }: Entry): string {
-  return rule === null ? label : `rule ${formatRuleId(rule)} (${withoutCounts(label)})`;
-}
-
 function ruleOf(entry: Entry | undefined): readonly RuleId[] {
   return entry === undefined || entry.rule === null ? [] : [entry.rule];
 }
@@ -77,8 +73,8 @@ function explainDead(rule: RuleId, places: readonly Place[]): Finding | null {
   }
   const isSame = dead.kind === 'covered' && dead.isSame && by.rule !== null;
   const message = isSame
-    ? `${quote(by)} asks for the same and comes first`
-    : `no packet is left for it: ${quote(by)} comes first and decides all that it matches`;
+    ? `${quoteEntry(by)} asks for the same and comes first`
+    : `no packet is left for it: ${quoteEntry(by)} comes first and decides all that it matches`;
   const code = isSame ? 'finding/duplicate' : 'finding/shadowed';
   return { code, rule, by: ruleOf(by), message };
 }
@@ -108,7 +104,7 @@ function explainRedundant(
   const [first] = does;
   if (first == null || does.some((one) => one === null)) return null;
   const { instead } = first;
-  const what = instead === undefined ? 'what stands behind it' : quote(instead);
+  const what = instead === undefined ? 'what stands behind it' : quoteEntry(instead);
   const message = `nothing changes without it: ${what} decides the same`;
   return { code: 'finding/redundant', rule: rule.id, by: ruleOf(instead), message };
 }

@@ -16,8 +16,8 @@ import {
   type PlannedReason,
   type PlannedRule,
   type PlanReport,
+  quoteEntry,
   type TierUsage,
-  withoutCounts,
 } from './report.ts';
 
 /** What became of one rule in one tier. */
@@ -46,10 +46,6 @@ export function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, re
     else group.push(index);
   }
   return groups;
-}
-
-function nameOf({ rule, label }: Entry): string {
-  return rule === null ? label : `rule ${formatRuleId(rule)} (${withoutCounts(label)})`;
 }
 
 /** Each reason once; that a later part of a rule is not reached says nothing beside why that is. */
@@ -83,7 +79,7 @@ function reasonOf(
       const because = why !== undefined && 'reason' in why ? why.reason.message : '';
       return {
         code: 'plan/behind-undecided',
-        message: `${nameOf(by)} comes first and cannot be decided here${because && `: ${because}`}`,
+        message: `${quoteEntry(by)} comes first and cannot be decided here${because && `: ${because}`}`,
         ...(by.rule === null ? {} : { by: { rule: by.rule, text: by.label, why: because } }),
       };
     }

@@ -1,4 +1,5 @@
-import type { RuleId } from '../ir/ruleset.ts';
+import type { Entry } from '../ir/classifier.ts';
+import { formatRuleId, type RuleId } from '../ir/ruleset.ts';
 import type { Reason } from '../support/diagnostics.ts';
 
 /** The tag of `plan --json`. */
@@ -149,6 +150,16 @@ export function groupRules(
 /** A rule's text without what its counters have counted so far. */
 export function withoutCounts(text: string): string {
   return text.replace(/ packets \d+ bytes \d+/g, '');
+}
+
+/** A rule as messages name it: where it is, and what it says. */
+export function quoteRule(rule: RuleId, text: string): string {
+  return `rule ${formatRuleId(rule)} (${withoutCounts(text)})`;
+}
+
+/** What stands at an entry, as messages name it: its rule, or what the kernel or a policy does. */
+export function quoteEntry({ rule, label }: Pick<Entry, 'rule' | 'label'>): string {
+  return rule === null ? label : quoteRule(rule, label);
 }
 
 /** The rule's position as nft and people count: `12`, or `#3` when it has no handle. */
