@@ -6,7 +6,7 @@ import { loadShippedProfiles } from '../profile/load.ts';
 import { unwrapResult } from './exit.ts';
 import { renderExplanation } from './explain-text.ts';
 import type { CommonOptions } from './options.ts';
-import { addSituationOptions, loadProfiles, readSituation } from './options.ts';
+import { addHostOption, addSituationOptions, loadProfiles, readSituation } from './options.ts';
 import { describeTerminal } from './output.ts';
 
 const EXAMPLES = `
@@ -56,5 +56,5 @@ export function addExplainCommand(program: Command): void {
     .usage('[options] [RULESET] RULE')
     .argument('<RULE...>', 'the rule, after a .nft file, JSON, or - ; without one the live ruleset')
     .description('say why one rule is where it is, and try what would move it');
-  addSituationOptions(command).addHelpText('after', EXAMPLES).action(runExplain);
+  addHostOption(addSituationOptions(command)).addHelpText('after', EXAMPLES).action(runExplain);
 }
