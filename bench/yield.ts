@@ -333,6 +333,10 @@ function report(lines: readonly Line[], refused: readonly string[]): string {
 by \`npx tsx bench/yield.ts DIRECTORY\`. \`drops\`: what the ruleset drops of the mix; \`open\`: what the reference cannot tell.
 Facts: all of a plausible machine, conntrack=fresh among them; reply-ports=${REPLY_PORTS.map(({ from, to }) => `${from}-${to}`)}.
 
+Read with care: replies to flows that no first packet can have opened are left out of the mix, by a model that shares its idea of a
+flow with the proof; rulesets that drop on the way out as well (the openwrt ones, made for tests) let nearly everything be
+proven and weigh as much as the others.
+
 ${rulesetTable(lines)}
 ${refused.length === 0 ? '' : `\nNot read: ${refused.join('; ')}.\n`}
 What is open, and why:
