@@ -3,10 +3,11 @@ import type { Facts } from '../../src/ir/facts.ts';
 import { type Packet, parsePacket } from '../../src/ir/packet.ts';
 import { toHex } from '../../src/support/bits.ts';
 import { compareNftCounters, compareProgramCounters, readSlots } from './compare-counters.ts';
+import { withElfFile } from './elf-file.ts';
 import { hookVerdict, type KernelLab, type Observation, type XdpMode } from './kernel-lab.ts';
 import { LAB_HOOKS } from './lab-oracle.ts';
 import type { LoadedXdp } from './lab-xdp.ts';
-import { type Pipeline, readLabRuleset, runPipeline, withElfFile } from './pipeline.ts';
+import { type Pipeline, readLabRuleset, runPipeline } from './pipeline.ts';
 
 /**
  * What is checked. sound: the program drops only what the kernel does not deliver. interpreter: ours
@@ -116,12 +117,20 @@ interface Sample {
 const ETH_P_IP = 0x0800;
 const ETH_P_IPV6 = 0x86dd;
 
-function fateOf(observation: Observation, index: number, { ingress, tags }: Packet): Fate {
+function fateOf(
+  observation: Observation,
+  index: number,
+  { ingress, tags, frame }: Packet,
+  { vlans, master, mac, masterMac }: Facts,
+): Fate {
   const verdicts = LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook));
   if (verdicts.includes('dropped')) return 'dropped';
   // Nobody but the rules at ingress would stop these: a VLAN device or a protocol may want them.
   const isIp = ingress.protocol === ETH_P_IP || ingress.protocol === ETH_P_IPV6;
-  if (!isIp || tags > 0) return 'delivered';
+  if (!isIp || tags > (vlans === null ? 0 : 1)) return 'delivered';
+  // A bridge hands on what is not for itself alone.
+  const own = [mac, masterMac].includes(BigInt(`0x${toHex(frame.subarray(0, 6))}`));
+  if (master !== null && !own) return 'delivered';
   return verdicts[2] === 'accepted' || verdicts[3] === 'accepted' ? 'delivered' : 'neither';
 }
 
@@ -211,7 +220,7 @@ export async function compareWithKernel(
       packet,
       isExcused: pipeline.isCrowded || isLeftToKernel(packet),
       hooks: LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook)).join(' '),
-      kernel: fateOf(observation, index, packet),
+      kernel: fateOf(observation, index, packet, facts),
       program: actions[at] === XDP_DROP,
       interpreter: pipeline.drops(frame),
       tier: tier(packet),
@@ -271,7 +280,7 @@ export async function compareAttached(
   for (const [index, frame] of frames.entries()) {
     if (hookVerdict(without, index, 'ingress') === 'unsent') continue;
     const packet = parsePacket(frame);
-    const before = fateOf(without, index, packet);
+    const before = fateOf(without, index, packet, options.facts);
     const isDropped = pipeline.drops(frame);
     totals.frames += 1;
     if (before === 'dropped') totals.kernelDrops += 1;
