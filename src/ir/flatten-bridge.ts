@@ -3,6 +3,7 @@ import type { Facts, Master } from './facts.ts';
 import { pushBaseChain, pushConditions } from './flatten-chain.ts';
 import {
   BRIDGE_NETFILTER,
+  BRIDGE_TOO_SHORT,
   BRIDGE_TRACKING,
   beforeBridge,
   beforeBridgeInput,
@@ -39,6 +40,7 @@ function pushBridgePrerouting(builder: Builder, ruleset: Ruleset, path: HookPath
   const tracks = tracksInBridge(ruleset);
   const pending = [
     ...(tracks ? [{ at: TRACKING, condition: BRIDGE_TRACKING }] : []),
+    { at: BRIDGE_NETFILTER_PRIORITY, condition: BRIDGE_TOO_SHORT },
     ...(builder.facts.brNetfilter === false
       ? []
       : [{ at: BRIDGE_NETFILTER_PRIORITY, condition: BRIDGE_NETFILTER }]),

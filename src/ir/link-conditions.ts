@@ -103,6 +103,16 @@ export const BRIDGE_NETFILTER: Condition = {
   ),
 };
 
+/**
+ * Where there is br_netfilter, off or not, it discards what is shorter than the headers it would
+ * skip: a second tag, PPPoE (nf_bridge_encap_header_len, include/net/netfilter/br_netfilter.h).
+ */
+export const BRIDGE_TOO_SHORT: Condition = {
+  label: 'br_netfilter: may be too short',
+  tests: [oneOf(META.protocol, [0x8100n, 0x8864n])],
+  then: { kind: 'uncertain' },
+};
+
 /** Connection tracking in a bridge trims packets and puts fragments together (priority -200). */
 export const BRIDGE_TRACKING: Condition = {
   label: 'connection tracking in the bridge',

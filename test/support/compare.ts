@@ -1,3 +1,4 @@
+import type { Classifier } from '../../src/ir/classifier.ts';
 import { type Outcome, prepare } from '../../src/ir/evaluate.ts';
 import type { Facts } from '../../src/ir/facts.ts';
 import { type Packet, parsePacket } from '../../src/ir/packet.ts';
@@ -117,14 +118,21 @@ interface Sample {
 const ETH_P_IP = 0x0800;
 const ETH_P_IPV6 = 0x86dd;
 
+const BRIDGE = LAB_HOOKS.indexOf('bridge'); // it and what is behind it
+
 function fateOf(
   observation: Observation,
   index: number,
   { ingress, tags, frame }: Packet,
   { vlans, master, mac, masterMac }: Facts,
+  stages: Classifier['stages'],
 ): Fate {
   const verdicts = LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook));
-  if (verdicts.includes('dropped')) return 'dropped';
+  if (verdicts.slice(0, BRIDGE).includes('dropped')) return 'dropped';
+  // A bridge drops some by itself, as br_netfilter does what is too short for it.
+  if (verdicts.slice(BRIDGE).includes('dropped')) {
+    return stages.some(({ family }) => family === 'bridge') ? 'dropped' : 'neither';
+  }
   // Nobody but the rules at ingress would stop these: a VLAN device or a protocol may want them.
   const isIp = ingress.protocol === ETH_P_IP || ingress.protocol === ETH_P_IPV6;
   if (!isIp || tags > (vlans === null ? 0 : 1)) return 'delivered';
@@ -220,7 +228,7 @@ export async function compareWithKernel(
       packet,
       isExcused: pipeline.isCrowded || isLeftToKernel(packet),
       hooks: LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook)).join(' '),
-      kernel: fateOf(observation, index, packet, facts),
+      kernel: fateOf(observation, index, packet, facts, pipeline.classifier.stages),
       program: actions[at] === XDP_DROP,
       interpreter: pipeline.drops(frame),
       tier: tier(packet),
@@ -264,6 +272,7 @@ export async function compareAttached(
 ): Promise<Comparison> {
   await lab.loadRuleset(text);
   const pipeline = await runPipeline(await readLabRuleset(lab), options.facts, options.profile);
+  const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);
   const without = await lab.observe(frames);
   await lab.resetCounters();
@@ -280,7 +289,7 @@ export async function compareAttached(
   for (const [index, frame] of frames.entries()) {
     if (hookVerdict(without, index, 'ingress') === 'unsent') continue;
     const packet = parsePacket(frame);
-    const before = fateOf(without, index, packet, options.facts);
+    const before = fateOf(without, index, packet, options.facts, stages);
     const isDropped = pipeline.drops(frame);
     totals.frames += 1;
     if (before === 'dropped') totals.kernelDrops += 1;
