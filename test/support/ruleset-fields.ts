@@ -133,7 +133,8 @@ export function pickBroadMatch(
   for (const device of devices.slice(1)) {
     choices.push(`iifname "${device}"`, `iif "${device}"`, `iifname != "${device}"`);
     choices.push(`iifname { "${device}", "lo" }`, 'iif != "lo"', 'iifgroup default');
-    if (place.family === 'inet') choices.push('ether type ip', 'iifname { "eth0.*", "br*" }');
+    if (place.family === 'inet') choices.push('iifname { "eth0.*", "br*" }');
+    if (place.family === 'inet' && version !== 6) choices.push('ether type ip');
   }
   choices.push('meta pkttype != other', 'meta pkttype { host, broadcast, multicast }');
   if (place.family === 'inet') {
