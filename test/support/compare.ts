@@ -196,15 +196,23 @@ async function loadAndRun(
 const XDP_DROP = 1;
 const NOTHING = new Uint8Array(0);
 
+/** Whether nft lists a rule otherwise than the kernel has it, so that it is not fully known. */
+function hidesRules({ classifier }: Pipeline): boolean {
+  return classifier.entries.some(({ tests }) =>
+    tests.some((test) => test.kind === 'unknown' && test.reason.code === 'match/listing'),
+  );
+}
+
 /** Loads a ruleset, compiles it, and asks everybody about every frame. */
 export async function compareWithKernel(
   lab: KernelLab,
   text: string,
-  options: CompareOptions,
+  given: CompareOptions,
 ): Promise<Comparison> {
-  const { facts, unknowns = false } = options;
+  const { facts, unknowns = false } = given;
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), facts, options.profile);
+  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile);
+  const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
   const alone = unknowns ? [] : await lab.counters();
