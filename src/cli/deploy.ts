@@ -5,6 +5,7 @@ import { PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployRequest, deployXdp } from '../deploy/deploy.ts';
+import { ownerOf } from '../deploy/owner-counts.ts';
 import { previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
 import { openLocalTransport, type Transport } from '../deploy/transport.ts';
@@ -20,6 +21,7 @@ interface DeployOptions extends CommonOptions {
   readonly dryRun?: boolean;
   readonly force?: boolean;
   readonly waitFresh?: number;
+  readonly confirm?: number;
 }
 
 /** The profile that says what a mode can do, where `--profile` does not. */
@@ -63,9 +65,11 @@ function requestOf(
     program: PROGRAM,
     maps: null,
     counters: artifact.counters,
-    counterOwners: artifact.owners,
+    owners: artifact.owners.map(ownerOf),
     rulesetChecksum: checksumOf(ruleset),
     force: options.force === true,
+    origin: null,
+    confirm: options.confirm ?? null,
   };
 }
 

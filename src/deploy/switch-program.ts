@@ -59,12 +59,16 @@ async function restore(
   await transport.run(attachArgv(plan.device, mode, generation.displaced, false));
 }
 
-/** Attaches the generation's program; when that fails, the device has what it had. */
+/**
+ * Attaches the generation's program; when that fails, the device has what it had. `guard` makes the
+ * commands that change the device.
+ */
 export async function switchProgram(
   transport: Transport,
   plan: SwitchPlan,
   generation: GenerationPaths,
   programId: number,
+  guard: (argv: readonly string[]) => readonly string[] = (argv) => argv,
 ): Promise<Result<null>> {
   const { device, mode, replaces, displaces } = plan;
   if (displaces !== null) {
@@ -73,13 +77,13 @@ export async function switchProgram(
     const keep = ['bpftool', 'prog', 'pin', 'id', String(displaces.id), generation.displaced];
     const pinned = await runStep(transport, 'deploy/attach-failed', what, keep);
     if (!pinned.ok) return pinned;
-    const argv = detachArgv(device, displaces.mode);
+    const argv = guard(detachArgv(device, displaces.mode));
     const detached = await runStep(transport, 'deploy/attach-failed', what, argv, {
       help: DISPLACE_HELP,
     });
     if (!detached.ok) return detached;
   }
-  const argv = attachArgv(device, mode, generation.program, replaces !== null);
+  const argv = guard(attachArgv(device, mode, generation.program, replaces !== null));
   const what = `attach the program to ${device} (${mode})`;
   const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
     help: HELP[mode],

@@ -27,6 +27,9 @@ function fakeTransport(
       log.push(argv.join(' '));
       return { code: 0, stdout: '', stderr: '', ...answer(argv) };
     },
+    async hold() {
+      return { line: 'locked', release: async () => {} };
+    },
     async writeFile(path) {
       log.push(`write ${path}`);
     },
@@ -260,6 +263,7 @@ it('prints names without control characters', () => {
     device: 'e\u001b[2Jth',
     attachment: { kind: 'foreign', programs: [{ mode: 'generic', id: 3, name: 'x' }] },
     drift: [{ code: 'deploy/replaced', message: 'somebody replaced it' }],
+    kept: [],
     counters: [],
   });
   expect(text).toBe(
