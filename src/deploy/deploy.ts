@@ -170,6 +170,12 @@ async function recordSwitch(
   return beginTrial(transport, paths, { plan, generation, seconds, before, begun });
 }
 
+function takenBack({ device, confirm }: DeployRequest): Diagnostic {
+  const message = `${device}: taken back by the machine itself, ${confirm} s were over before it was heard of again`;
+  const help = 'does the ruleset let the connection to the machine through?';
+  return errorAt('deploy/rolled-back', message, { help });
+}
+
 /** Attached and recorded, or neither. */
 async function switchAndRecord(
   transport: Transport,
@@ -199,6 +205,9 @@ async function switchAndRecord(
     request.confirm === null ? argv : whileWaiting(paths, device, generation, argv);
   const switched = await switchProgram(transport, plan, target, programId, guard);
   if (!switched.ok) {
+    const { kind } = await readTrial(transport, paths, device);
+    // Whoever took it back has put everything in order, and the next command reads of it.
+    if (kind === 'claimed' || kind === 'rolled-back') return fail(takenBack(request));
     await undo();
     return switched;
   }
