@@ -42,6 +42,8 @@ export interface Specialised {
   readonly fates: readonly Fate[];
   /** For every entry of the result, the entry of the classifier given that it comes from. */
   readonly origins: readonly number[];
+  /** Entries of the result from here on only ask, before a drop, whether the kernel loses the frame. */
+  readonly tail: number;
 }
 
 const NOT_COUNTED: Reason = {
@@ -253,7 +255,11 @@ export function specialise(classifier: Classifier, tier: Capabilities): Speciali
     const key = keyOf(next.node);
     if (!dropping.has(key)) return { kind: 'accept' };
     const step = steps.get(key);
-    if (step?.gate === true) return resolve(step.otherwise, passed.get(key) ?? from);
+    if (step?.gate === true) {
+      const here = passed.get(key) ?? from;
+      const own = 1n << BigInt(gates.get(key) ?? 0);
+      return resolve(step.otherwise, { ...here, gates: here.gates | own });
+    }
     const index = position.get(key);
     if (index === undefined) throw new Error('bug: a reached step has no place');
     return { kind: 'entry', index, uncertain: next.node.uncertain };
@@ -279,6 +285,7 @@ export function specialise(classifier: Classifier, tier: Capabilities): Speciali
     classifier: { ...classifier, stages: [], entries: [...entries, ...tailEntries] },
     fates: fatesOf(classifier, steps),
     origins,
+    tail: kept.length,
   };
 }
 

@@ -173,6 +173,7 @@ export function compileXdp(
     {
       files: [{ suffix: '', content: elf }],
       usage,
+      costs: costsByRule(assembly),
       listing: () => formatListing(assembly),
       classifier: specialised.classifier,
       elf,
@@ -185,6 +186,17 @@ export function compileXdp(
     },
     uncountedWarnings(selected.uncounted),
   );
+}
+
+function costsByRule({ lines }: Assembly): Artifact['costs'] {
+  const costs = new Map<string, { insns: number }>();
+  for (const { rule } of lines) {
+    if (rule === null) continue;
+    const cost = costs.get(rule);
+    if (cost === undefined) costs.set(rule, { insns: 1 });
+    else cost.insns += 1;
+  }
+  return costs;
 }
 
 function uncountedWarnings(rules: ReadonlySet<string>): Diagnostic[] {
