@@ -5,6 +5,7 @@ import { keepEntries, sliceDrops } from '../ir/slice.ts';
 import type { Specialised } from '../ir/specialise.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { type Choices, capacityGrid, createSelector } from './select.ts';
+import type { Settled } from './settle.ts';
 import type { Weights } from './weights.ts';
 
 /** What can be chosen or left: a rule that drops, or a policy. */
@@ -39,6 +40,8 @@ export interface Choice {
   /** By key. */
   readonly chosen: ReadonlyMap<string, Candidate>;
   readonly leftOver: ReadonlyMap<string, LeftOver>;
+  /** What drops on earlier tiers already, by key. */
+  readonly settled: ReadonlySet<string>;
   /** Entries of the specialised classifier that are there. */
   readonly kept: ReadonlySet<number>;
   /** Of those, the ones that drop. */
@@ -59,11 +62,7 @@ export interface Demand {
   readonly classifier: Classifier;
   readonly specialised: Specialised;
   readonly weights: Weights;
-  /**
-   * In how many places of the walk earlier tiers drop for a candidate, by key: where that is all this
-   * tier could do, it is worth nothing here.
-   */
-  readonly settled: ReadonlyMap<string, number>;
+  readonly settled: Settled;
   readonly options: TierOptions;
 }
 
@@ -75,31 +74,65 @@ export function keyOf({ stages }: Classifier, entry: Entry, index: number): stri
   return `${entry.label}: ${stage.family} ${stage.table} ${stage.chain}`;
 }
 
-/** Everything that drops in a specialised classifier, with what it needs. */
-export function listCandidates({
-  classifier,
-  specialised,
-  weights,
-  settled,
-}: Demand): readonly Candidate[] {
+/**
+ * Every entry's place, named alike in all walks of one situation that have as many entries for its
+ * rule or policy: tiers that receive frames in different ways walk in different ways.
+ */
+export function placesOf(classifier: Classifier): readonly string[] {
+  const keys = classifier.entries.map((entry, index) => keyOf(classifier, entry, index));
+  const totals = new Map<string, number>();
+  for (const key of keys) totals.set(key, (totals.get(key) ?? 0) + 1);
+  const seen = new Map<string, number>();
+  return keys.map((key) => {
+    const ordinal = seen.get(key) ?? 0;
+    seen.set(key, ordinal + 1);
+    return `${key} ${ordinal}/${totals.get(key)}`;
+  });
+}
+
+interface Listed {
+  readonly entry: Entry;
+  readonly drops: number[];
+  /** Earlier tiers drop all of it. */
+  isSettled: boolean;
+  /** Earlier tiers drop at every place where this one would. */
+  isPartly: boolean;
+}
+
+/** Everything that drops in a specialised classifier with what it needs, and what drops earlier. */
+export function listCandidates({ classifier, specialised, weights, settled }: Demand): {
+  readonly candidates: readonly Candidate[];
+  readonly settledKeys: readonly string[];
+} {
   const { drops, needs } = sliceDrops(specialised);
-  const byKey = new Map<string, { entry: Entry; drops: number[] }>();
+  const places = settled.surely.size + settled.partly.size > 0 ? placesOf(classifier) : [];
+  const byKey = new Map<string, Listed>();
   for (const drop of drops) {
     const origin = specialised.origins[drop] ?? 0;
     const entry = classifier.entries[origin];
     if (entry === undefined) throw new Error('bug: a drop without an origin');
     const key = keyOf(classifier, entry, origin);
+    const place = places[origin] ?? '';
+    const isSettled = settled.surely.has(place);
+    const isPartly = isSettled || settled.partly.has(place);
     const known = byKey.get(key);
-    if (known === undefined) byKey.set(key, { entry, drops: [drop] });
-    else known.drops.push(drop);
+    if (known === undefined) byKey.set(key, { entry, drops: [drop], isSettled, isPartly });
+    else {
+      known.drops.push(drop);
+      known.isSettled &&= isSettled;
+      known.isPartly &&= isPartly;
+    }
   }
-  return [...byKey].map(([key, { entry, drops: own }]) => {
+  const all = [...byKey];
+  const candidates = all.flatMap(([key, { entry, drops: own, isSettled, isPartly }]) => {
+    if (isSettled) return [];
     const [only] = own;
     const needed = only !== undefined && own.length === 1 ? needs(only) : unite(own.map(needs));
-    const isSettled = own.length <= (settled.get(key) ?? 0);
-    const weight = isSettled ? 0 : (weights.rules.get(key) ?? weights.usual);
-    return { key, rule: entry.rule, label: entry.label, weight, drops: own, needs: needed };
+    const weight = isPartly ? 0 : (weights.rules.get(key) ?? weights.usual);
+    return [{ key, rule: entry.rule, label: entry.label, weight, drops: own, needs: needed }];
   });
+  const settledKeys = all.filter(([, { isSettled }]) => isSettled).map(([key]) => key);
+  return { candidates, settledKeys };
 }
 
 function unite(lists: readonly (readonly number[])[]): number[] {
@@ -157,8 +190,8 @@ function isHopeless<A extends Artifact>({ estimates }: Tier<A>, costs: Choices['
 }
 
 /**
- * Compiles a walk for a tier: all of it or, where that is too big, the candidates that are worth
- * most together with what they need. What fits is found out by compiling, never by estimates alone;
+ * Compiles a walk for a tier: all of it but what earlier tiers drop or, where that is too big, the
+ * candidates that are worth most together with what they need. What fits is found out by compiling, never by estimates alone;
  * the same demand gives the same choice, and a tier with more room never less weight.
  */
 export function fitTier<A extends Artifact>(tier: Tier<A>, demand: Demand): Result<Fitted<A>> {
@@ -166,23 +199,24 @@ export function fitTier<A extends Artifact>(tier: Tier<A>, demand: Demand): Resu
   const costs = specialised.classifier.entries.map((entry, at) =>
     at < specialised.tail ? tier.estimates.costOf(entry) : tier.estimates.room.map(() => 0),
   );
-  if (!isHopeless(tier, costs)) {
+  const listed = demand.settled.surely.size > 0 ? listCandidates(demand) : null;
+  const isWhole = listed === null || listed.settledKeys.length === 0;
+  if (isWhole && !isHopeless(tier, costs)) {
     const whole = tier.compile(classifier, options);
     if (whole.ok) return { ...whole, value: { compiled: whole.value, choice: null } };
     if (!tier.isTooBig(whole.diagnostics)) return whole;
   }
-  return chooseForTier(tier, demand, costs);
+  return chooseForTier(tier, demand, costs, listed ?? listCandidates(demand));
 }
 
 function chooseForTier<A extends Artifact>(
   tier: Tier<A>,
   demand: Demand,
   costs: Choices['costs'],
+  { candidates, settledKeys }: ReturnType<typeof listCandidates>,
 ): Result<Fitted<A>> {
   const { specialised, options } = demand;
-  const candidates = listCandidates(demand);
   const choices = { items: candidates, costs };
-  const select = createSelector(choices);
   const tryAttempt = ({ chosen }: Attempt): Result<Tried<A>> => {
     const picked = chosen.flatMap((index) => candidates[index] ?? []);
     const kept = new Set(picked.flatMap(({ needs }) => needs));
@@ -205,9 +239,11 @@ function chooseForTier<A extends Artifact>(
     if (attempt.weight >= best.attempt.weight) best = { attempt, tried };
     return true;
   };
-  const ladder = ladderOf(tier, choices);
   const exact = tier.estimates.room.map(({ limit }) => limit);
-  if (!tier.estimates.isExact || !fits(select(exact))) {
+  const isAll = settledKeys.length > 0 && !isHopelessFor(tier, choices) && fits(everyOne(choices));
+  const select = isAll ? null : createSelector(choices);
+  if (select !== null && (!tier.estimates.isExact || !fits(select(exact)))) {
+    const ladder = ladderOf(tier, choices);
     const isFar = (capacity: readonly number[]): boolean =>
       exact.some((limit, r) => (capacity[r] ?? 0) > HOPELESS * limit);
     const step = findLast(ladder.length, (at) => {
@@ -222,13 +258,28 @@ function chooseForTier<A extends Artifact>(
     }
   }
   const { attempt, tried } = best;
-  if (attempt.chosen.length === candidates.length) {
+  if (attempt.chosen.length === candidates.length && settledKeys.length === 0) {
     const whole = tier.compile(demand.classifier, options);
     if (whole.ok) return { ...whole, value: { compiled: whole.value, choice: null } };
   }
   const { compiled } = tried.value;
   const choice = describeChoice(choices, candidates, attempt, tried.value, empty.value);
-  return { ...tried, value: { compiled, choice } };
+  const settled = new Set(settledKeys);
+  return { ...tried, value: { compiled, choice: { ...choice, settled } } };
+}
+
+function everyOne({ items }: Choices): Attempt {
+  const weight = items.reduce((sum, item) => sum + item.weight, 0);
+  return { chosen: [...items.keys()], weight };
+}
+
+/** Whether all candidates together are not even tried. */
+function isHopelessFor<A extends Artifact>(tier: Tier<A>, { items, costs }: Choices): boolean {
+  const needed = new Set(items.flatMap(({ needs }) => Array.from(needs)));
+  return isHopeless(
+    tier,
+    [...needed].map((part) => costs[part] ?? []),
+  );
 }
 
 /**
@@ -287,7 +338,7 @@ function describeChoice<A extends Artifact>(
   { chosen, weight }: Attempt,
   tried: Tried<A>,
   empty: Tried<A>,
-): Choice {
+): Omit<Choice, 'settled'> {
   const { resource, left, factor } = scarcest(tried, empty, costs);
   const { kept, dropping, classifier } = tried;
   const priceOf = (entries: readonly number[]): number =>

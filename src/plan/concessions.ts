@@ -45,7 +45,7 @@ function offerOf(name: Concession, situation: Situation): Offer | null {
 function createCounter(situation: Situation, placed: readonly PlacedTier[]) {
   const before = new Set(placed.flatMap((tier) => [...decidedRules(tier)]));
   // A tier that had to choose has no room for more.
-  const roomy = placed.filter(({ choice }) => choice === null);
+  const roomy = placed.filter(({ choice }) => choice === null || choice.leftOver.size === 0);
   return (offers: readonly Offer[]): number => {
     const granted = offers.reduce((now, { grant }) => grant(now), situation);
     const view = createViewer(granted);

@@ -187,8 +187,8 @@ function spellOperand({ field, mask, xor, shift }: Operand): string {
   return `${fieldKey(field)}&${mask}^${xor}<${shift}`;
 }
 
-/** Null when it cannot be said when the test holds. */
-function spellTest(test: Test, view: ViewName): string | null {
+/** Spells tests alike that hold for the same packets; null when it cannot be said when one holds. */
+export function spellTest(test: Test, view: ViewName): string | null {
   switch (test.kind) {
     case 'unknown':
       return null;

@@ -4,12 +4,12 @@ import type { Facts } from '../ir/facts.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { dropsOf } from '../ir/slice.ts';
 import { type Specialised, specialise } from '../ir/specialise.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Diagnostic, type Result, succeed } from '../support/diagnostics.ts';
 import { openTier, type TierArtifact } from './backends.ts';
-import { type Fitted, fitTier, keyOf } from './choose.ts';
+import { type Fitted, fitTier } from './choose.ts';
+import { NOTHING_SETTLED, type Settled, settleFor } from './settle.ts';
 import { type Weights, weighRules } from './weights.ts';
 
 /** What is to be placed: a ruleset as one machine runs it, and what its operator gives up. */
@@ -68,26 +68,11 @@ export function createViewer(situation: Situation): Viewer {
   };
 }
 
-/** In how many places of the walk a tier drops for each rule and policy, by key. */
-function countDrops({ flattened, specialised, choice }: PlacedTier): ReadonlyMap<string, number> {
-  const { classifier } = flattened;
-  const drops = choice?.dropping ?? dropsOf(specialised);
-  const counts = new Map<string, number>();
-  for (const at of drops) {
-    const origin = specialised.origins[at] ?? 0;
-    const entry = classifier.entries[origin];
-    if (entry === undefined) continue;
-    const key = keyOf(classifier, entry, origin);
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return counts;
-}
-
 function placeSeen(
   seen: SeenTier,
   situation: Situation,
   weights: Weights,
-  settled: ReadonlyMap<string, number>,
+  settled: Settled,
 ): Result<PlacedTier> {
   const { flattened, specialised, tier } = seen;
   const { classifier } = flattened;
@@ -117,8 +102,8 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
 }
 
 /**
- * Places a ruleset on every tier, nearest to the wire first. What one drops for certain is worth
- * nothing to those behind it; that matters only where they have not room for all.
+ * Places a ruleset on every tier, nearest to the wire first. What one drops for certain does not
+ * come to those behind it, so they leave it out.
  */
 export function placeRuleset(
   situation: Situation,
@@ -128,17 +113,15 @@ export function placeRuleset(
   const tiers: PlacedTier[] = [];
   const noticed: Diagnostic[] = [];
   const weights = weighRules(situation.ruleset);
-  const settled = new Map<string, number>();
   for (const profile of profiles) {
     const tier = openTier(profile);
     if (!tier.ok) return tier;
-    const placed = placeSeen(view(tier.value), situation, weights, settled);
+    const seen = view(tier.value);
+    const settled = tiers.length === 0 ? NOTHING_SETTLED : settleFor(seen, tiers);
+    const placed = placeSeen(seen, situation, weights, settled);
     if (!placed.ok) return placed;
     tiers.push(placed.value);
     noticed.push(...placed.diagnostics);
-    for (const [key, count] of countDrops(placed.value)) {
-      settled.set(key, Math.max(count, settled.get(key) ?? 0));
-    }
   }
   return succeed(tiers, noticed);
 }

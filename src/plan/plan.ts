@@ -127,12 +127,18 @@ function viewInTier(
   const view = viewRule(indices, walk);
   const { choice, profile } = tier;
   if (choice === null) return view;
+  if (choice.settled.has(key)) return { decides: false, reasons: [SETTLED] };
   const own = view.reasons.filter(({ code }) => !SIZE_ASIDE.has(code));
   const room = explainRoom(profile.name, choice, key);
   const isGuard = !view.decides && indices.some((index) => walk.present.has(index));
   const reasons = [...own, ...room, ...(isGuard ? [guardReason(profile.name)] : [])];
   return { ...view, reasons: reasons.length > 0 || view.decides ? reasons : view.reasons };
 }
+
+const SETTLED: Reason = {
+  code: 'plan/settled',
+  message: 'a tier before this one drops its packets, none are left to drop here',
+};
 
 /** Reasons that are about rules that need nothing; a choice gives better ones. */
 const SIZE_ASIDE: ReadonlySet<string> = new Set([NO_DROP.code]);

@@ -16,6 +16,22 @@ export interface SpecialisedWalk {
   readonly deciding: ReadonlySet<number>;
 }
 
+/** Remembers what was found out about data that does not change. */
+function remember<K extends object, V>(work: (of: K) => V): (of: K) => V {
+  const known = new WeakMap<K, V>();
+  return (of) => {
+    let found = known.get(of);
+    if (found === undefined) {
+      found = work(of);
+      known.set(of, found);
+    }
+    return found;
+  };
+}
+
+const handedOnIn = remember(findHandedOn);
+const idleIn = remember(findIdle);
+
 /**
  * The walk of a classifier given to `specialise`, with its result and what was chosen of it. Entries
  * whose packets have all been handed on before are not reached, and those that no packet matches are
@@ -28,7 +44,7 @@ export function walkOf(
 ): SpecialisedWalk {
   const { origins, classifier, tail } = specialised;
   const dropping = choice?.dropping ?? new Set(dropsOf(specialised));
-  const handedOn = findHandedOn(classifier.entries);
+  const handedOn = handedOnIn(classifier.entries);
   const fates = [...specialised.fates];
   const present = new Set<number>();
   const deciding = new Set<number>();
@@ -43,7 +59,7 @@ export function walkOf(
   }
   // An entry can be there twice; one that is reached is enough.
   for (const origin of present) fates[origin] = specialised.fates[origin] ?? { kind: 'kept' };
-  for (const index of findIdle(entries)) {
+  for (const index of idleIn(entries)) {
     present.delete(index);
     deciding.delete(index);
   }

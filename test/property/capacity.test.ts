@@ -9,6 +9,7 @@ import { EVERYTHING, specialise } from '../../src/ir/specialise.ts';
 import { type Choice, type Demand, fitTier, listCandidates } from '../../src/plan/choose.ts';
 import { placeTier } from '../../src/plan/place.ts';
 import { planRules } from '../../src/plan/plan.ts';
+import { NOTHING_SETTLED } from '../../src/plan/settle.ts';
 import { weighRules } from '../../src/plan/weights.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import type { XdpProfile } from '../../src/profile/schema.ts';
@@ -143,12 +144,13 @@ function demandOf(ruleset: Ruleset): Demand {
   const { classifier } = flatten(ruleset, FACTS);
   const specialised = specialise(classifier, EVERYTHING);
   const weights = weighRules(ruleset);
-  return { classifier, specialised, weights, settled: new Map(), options: { mayMiscount: false } };
+  const options = { mayMiscount: false };
+  return { classifier, specialised, weights, settled: NOTHING_SETTLED, options };
 }
 
 /** The most that any set of candidates weighs, by trying all of them. */
 function bestByHand(demand: Demand, limit: number): number {
-  const candidates = listCandidates(demand);
+  const { candidates } = listCandidates(demand);
   const { entries } = demand.specialised.classifier;
   const priceOf = (at: number) =>
     (entries[at]?.tests.length ?? 0) + (entries[at]?.counts.length ?? 0);
@@ -171,7 +173,7 @@ it('takes the best there is where rows are counted', () => {
   fc.assert(
     fc.property(weighted, fc.integer({ min: 0, max: 20 }), (ruleset, limit) => {
       const demand = demandOf(ruleset);
-      if (listCandidates(demand).length > 10) return;
+      if (listCandidates(demand).candidates.length > 10) return;
       const fitted = fitTier(rowTier(limit), demand);
       const choice: Choice | null = fitted.ok ? fitted.value.choice : null;
       if (choice === null) return;
