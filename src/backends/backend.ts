@@ -1,5 +1,5 @@
 import type { Classifier, Entry } from '../ir/classifier.ts';
-import type { Capabilities } from '../ir/specialise.ts';
+import type { Capabilities, Specialised } from '../ir/specialise.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Diagnostic, Result } from '../support/diagnostics.ts';
 
@@ -53,6 +53,8 @@ export interface ReceivePath {
 export interface TierOptions {
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount: boolean;
+  /** What `specialise` makes of the classifier for this tier, where that is known already. */
+  readonly specialised?: Specialised;
 }
 
 /** What entries of a classifier will take, before anything is compiled. */

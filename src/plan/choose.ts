@@ -4,6 +4,7 @@ import { formatRuleId, type RuleId } from '../ir/ruleset.ts';
 import { keepEntries, sliceDrops } from '../ir/slice.ts';
 import type { Specialised } from '../ir/specialise.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
+import { remember } from '../support/remember.ts';
 import { type Choices, capacityGrid, createSelector } from './select.ts';
 import type { Settled } from './settle.ts';
 import type { Weights } from './weights.ts';
@@ -78,7 +79,7 @@ export function keyOf({ stages }: Classifier, entry: Entry, index: number): stri
  * Every entry's place, named alike in all walks of one situation that have as many entries for its
  * rule or policy: tiers that receive frames in different ways walk in different ways.
  */
-export function placesOf(classifier: Classifier): readonly string[] {
+export const placesOf = remember((classifier: Classifier): readonly string[] => {
   const keys = classifier.entries.map((entry, index) => keyOf(classifier, entry, index));
   const totals = new Map<string, number>();
   for (const key of keys) totals.set(key, (totals.get(key) ?? 0) + 1);
@@ -88,7 +89,7 @@ export function placesOf(classifier: Classifier): readonly string[] {
     seen.set(key, ordinal + 1);
     return `${key} ${ordinal}/${totals.get(key)}`;
   });
-}
+});
 
 interface Listed {
   readonly entry: Entry;
@@ -202,7 +203,7 @@ export function fitTier<A extends Artifact>(tier: Tier<A>, demand: Demand): Resu
   const listed = demand.settled.surely.size > 0 ? listCandidates(demand) : null;
   const isWhole = listed === null || listed.settledKeys.length === 0;
   if (isWhole && !isHopeless(tier, costs)) {
-    const whole = tier.compile(classifier, options);
+    const whole = tier.compile(classifier, { ...options, specialised });
     if (whole.ok) return { ...whole, value: { compiled: whole.value, choice: null } };
     if (!tier.isTooBig(whole.diagnostics)) return whole;
   }

@@ -65,10 +65,12 @@ export function findHandedOn(entries: readonly Entry[]): ReadonlyMap<number, num
   const handing = [...entries.keys()].filter((index) => entries[index]?.then.kind === 'unknown');
   if (handing.length === 0) return new Map();
   const matches = entries.map(matchOf);
+  const covering = handing.filter((index) => matches[index]?.isNarrower === false);
+  if (covering.length === 0) return new Map();
   const coverOf = createCovers(
     entries,
     matches,
-    handing.filter((index) => matches[index]?.isNarrower === false),
+    covering,
     () => Number.POSITIVE_INFINITY,
     () => false,
   );

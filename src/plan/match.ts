@@ -225,8 +225,22 @@ function viewKey(view: ViewName, key: string): string {
   return known;
 }
 
+const knownMatches: Readonly<Record<ViewName, WeakMap<Entry['tests'], Match>>> = {
+  ingress: new WeakMap(),
+  l3: new WeakMap(),
+};
+
 /** Reads an entry's tests; meta fields too are compared only within one view. */
 export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
+  let match = knownMatches[view].get(tests);
+  if (match === undefined) {
+    match = readMatch(tests, view);
+    knownMatches[view].set(tests, match);
+  }
+  return match;
+}
+
+function readMatch(tests: Entry['tests'], view: ViewName): Match {
   const fields = new Map<string, Values>();
   const others: string[] = [];
   let isNarrower = false;

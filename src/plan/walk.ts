@@ -2,6 +2,7 @@ import type { Classifier, Entry } from '../ir/classifier.ts';
 import { formatRuleId } from '../ir/ruleset.ts';
 import { dropsOf } from '../ir/slice.ts';
 import type { Fate, Specialised } from '../ir/specialise.ts';
+import { remember } from '../support/remember.ts';
 import type { Choice } from './choose.ts';
 import { findHandedOn, findIdle } from './idle.ts';
 import type { PlacedTier, SeenTier } from './place.ts';
@@ -14,19 +15,6 @@ export interface SpecialisedWalk {
   readonly present: ReadonlySet<number>;
   /** Those of them that drop, or count what is dropped behind them. */
   readonly deciding: ReadonlySet<number>;
-}
-
-/** Remembers what was found out about data that does not change. */
-function remember<K extends object, V>(work: (of: K) => V): (of: K) => V {
-  const known = new WeakMap<K, V>();
-  return (of) => {
-    let found = known.get(of);
-    if (found === undefined) {
-      found = work(of);
-      known.set(of, found);
-    }
-    return found;
-  };
 }
 
 const handedOnIn = remember(findHandedOn);

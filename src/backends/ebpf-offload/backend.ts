@@ -48,8 +48,7 @@ export const xdpBackend: Backend<XdpProfile, XdpArtifact> = {
     costOf: (entry) => [estimateInsns(entry, instructions.dataSections.value)],
     isExact: false,
   }),
-  compile: (classifier, profile, { mayMiscount }) =>
-    compileXdp(classifier, profile, { mayMiscount }),
+  compile: compileXdp,
   isTooBig: (diagnostics) =>
     diagnostics.every(({ code }) => code === 'ebpf/too-big' || code === 'ebpf/jump-too-far'),
   interpret: ({ object, assembly }) => {

@@ -120,6 +120,8 @@ export interface CompileOptions {
   readonly decision?: DecisionOptions;
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount?: boolean;
+  /** See `TierOptions`. */
+  readonly specialised?: Specialised;
 }
 
 /**
@@ -132,9 +134,9 @@ export function compileXdp(
   profile: XdpProfile,
   options: CompileOptions = {},
 ): Result<XdpArtifact> {
-  const capabilities = capabilitiesOf(profile);
   const mayMiscount = options.mayMiscount ?? false;
-  const specialised = specialise(classifier, { ...capabilities, mayMiscount });
+  const specialised =
+    options.specialised ?? specialise(classifier, { ...capabilitiesOf(profile), mayMiscount });
   const decision = buildDecision(specialised.classifier, options.decision);
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
