@@ -4,6 +4,7 @@ import { isPlain } from '../ir/operand.ts';
 import { intervalOf, sortedElements } from '../ir/region.ts';
 import type { ElementSet, Operand, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
+import { remember } from '../support/remember.ts';
 
 /** Inclusive ranges in ascending order that neither overlap nor touch. */
 export interface Values {
@@ -140,15 +141,20 @@ function valuesOfSet(elements: ElementSet['elements']): Values | null {
   return values;
 }
 
+interface TestedValues {
+  readonly key: string;
+  readonly values: Values;
+}
+
 /** The field that a test asks for and the values that make it hold; null when it is none such. */
-function valuesOf(test: Test): { readonly key: string; readonly values: Values } | null {
+const valuesOf = remember((test: Test): TestedValues | null => {
   if (test.kind === 'unknown') return null;
   const found = test.kind === 'compare' ? comparedValues(test) : lookedUpValues(test);
   if (found === null) return null;
   const { operand, values } = found;
   const key = fieldKey(operand.field);
   return { key, values: test.negated ? complement(values, operand.field.width) : values };
-}
+});
 
 interface AskedValues {
   readonly operand: Operand;
@@ -225,19 +231,14 @@ function viewKey(view: ViewName, key: string): string {
   return known;
 }
 
-const knownMatches: Readonly<Record<ViewName, WeakMap<Entry['tests'], Match>>> = {
-  ingress: new WeakMap(),
-  l3: new WeakMap(),
+const matchIn: Readonly<Record<ViewName, (tests: Entry['tests']) => Match>> = {
+  ingress: remember((tests) => readMatch(tests, 'ingress')),
+  l3: remember((tests) => readMatch(tests, 'l3')),
 };
 
 /** Reads an entry's tests; meta fields too are compared only within one view. */
 export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
-  let match = knownMatches[view].get(tests);
-  if (match === undefined) {
-    match = readMatch(tests, view);
-    knownMatches[view].set(tests, match);
-  }
-  return match;
+  return matchIn[view](tests);
 }
 
 function readMatch(tests: Entry['tests'], view: ViewName): Match {
