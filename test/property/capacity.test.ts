@@ -7,7 +7,7 @@ import { parsePacket } from '../../src/ir/packet.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { EVERYTHING, specialise } from '../../src/ir/specialise.ts';
 import { type Choice, type Demand, fitTier, listCandidates } from '../../src/plan/choose.ts';
-import { placeTier } from '../../src/plan/place.ts';
+import { placeRuleset, placeTier } from '../../src/plan/place.ts';
 import { planRules } from '../../src/plan/plan.ts';
 import { NOTHING_SETTLED } from '../../src/plan/settle.ts';
 import { weighRules } from '../../src/plan/weights.ts';
@@ -47,8 +47,12 @@ const weighted: fc.Arbitrary<Ruleset> = fc
   }));
 
 let native: XdpProfile;
+let generic: XdpProfile;
 
 beforeAll(async () => {
+  const other = unwrap(await loadProfile('xdp-generic'));
+  if (other.kind !== 'xdp-generic') throw new Error('bug: xdp-generic is of another kind');
+  generic = other;
   const profile = unwrap(await loadProfile('xdp-native'));
   if (profile.kind !== 'xdp-native') throw new Error('bug: xdp-native is of another kind');
   native = profile;
@@ -111,6 +115,44 @@ it('drops on a small tier only what the whole drops, within its limit, never les
     { numRuns: 50 },
   );
   expect(choices).toBeGreaterThan(10);
+});
+
+it('drops in a row of tiers all that any of them could drop alone', () => {
+  let settled = 0;
+  let dropped = 0;
+  // Loads nothing behind the first 40 bytes, and receives frames in another way.
+  const near = { ...native.limits.packetDepth, value: 40 };
+  const shallow = { ...native, name: 'shallow', limits: { ...native.limits, packetDepth: near } };
+  const rows = [
+    [native, generic],
+    [generic, native],
+    [shallow, native],
+    [native, shallow],
+    [shallow, generic, native],
+  ];
+  fc.assert(
+    fc.property(weighted, fc.constantFrom(...rows), fc.boolean(), (ruleset, row, groOff) => {
+      const facts = { ...FACTS, groOff };
+      const situation = { ruleset, facts, concessions: [], replyPorts: null };
+      const together = unwrap(placeRuleset(situation, row));
+      const alone = row.map((profile) => unwrap(placeTier(situation, profile)));
+      if (together.some(({ choice }) => choice !== null)) settled += 1;
+      const [all, each] = [together, alone].map((tiers) =>
+        tiers.map(({ compiled }) => compiled.interpret()),
+      );
+      for (const frame of FRAMES) {
+        const isDropped = each?.some((run) => run(frame) === 'drop') === true;
+        if (isDropped) dropped += 1;
+        expect(
+          all?.some((run) => run(frame) === 'drop'),
+          toHex(frame),
+        ).toBe(isDropped);
+      }
+    }),
+    { numRuns: 60 },
+  );
+  expect(settled).toBeGreaterThan(20);
+  expect(dropped).toBeGreaterThan(100);
 });
 
 /** A tier whose rows are the entries that are there, each one row: what an exact solver can check. */
