@@ -1,5 +1,6 @@
 import type { Concession } from '../ir/concede.ts';
 import { fairLimits, hasLimit } from '../ir/fair-limits.ts';
+import { canTrace } from '../ir/flows.ts';
 import { familyState } from '../ir/path.ts';
 import type { Ruleset, Step } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt } from '../support/diagnostics.ts';
@@ -41,6 +42,10 @@ function refuseFlows({ ruleset }: Situation): Refusal | null {
   if (hasEffect(ruleset, /^ct (helper|expectation)/)) {
     const message = 'a connection tracking helper makes the first packets of flows `related`';
     return unsafe(message, 'take the helper out, or the concession');
+  }
+  if (!canTrace(ruleset)) {
+    const message = 'a rule rewrites, copies or proxies packets, so flows may begin in other ways';
+    return unsafe(message, 'take that rule out, or the concession');
   }
   return null;
 }

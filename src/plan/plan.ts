@@ -148,10 +148,14 @@ export function rulesOf(ruleset: Ruleset): readonly Rule[] {
   return ruleset.tables.flatMap(({ chains }) => chains.flatMap(({ rules }) => rules));
 }
 
-/** Every rule of the ruleset with its tier and its reasons, in listing order. */
-export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[] {
+/** Rules of the ruleset, all unless told which, with tier and reasons, in the order given. */
+export function planRules(
+  ruleset: Ruleset,
+  tiers: readonly PlacedTier[],
+  rules: readonly Rule[] = rulesOf(ruleset),
+): PlannedRule[] {
   const prepared = tiers.map(prepareTier);
-  return rulesOf(ruleset).map((rule) => {
+  return rules.map((rule) => {
     const key = formatRuleId(rule.id);
     const reasons: PlannedReason[] = [];
     for (const own of prepared) {

@@ -174,6 +174,11 @@ it('offers concessions alone and together', () => {
 
 const NAT = rulesetOf('input', [STATE, accept], [{ masquerade: null }]);
 const HELPER = rulesetOf('input', [STATE, accept], [{ 'ct helper': 'ftp' }]);
+const REWRITTEN = rulesetOf(
+  'input',
+  [STATE, accept],
+  [{ mangle: { key: { payload: { protocol: 'ip', field: 'daddr' } }, value: '10.0.0.9' } }],
+);
 const PLAIN = rulesetOf('input', [port(53), drop]);
 const within: Json = { limit: { rate: 10, per: 'second', burst: 5 } };
 
@@ -189,6 +194,7 @@ it.each<readonly [Concession, Ruleset, string | null]>([
   ['syn-is-new', STATEFUL, null],
   ['syn-is-new', NAT, 'concession/unsafe'],
   ['syn-is-new', HELPER, 'concession/unsafe'],
+  ['syn-is-new', REWRITTEN, 'concession/unsafe'],
   ['reply-ports', STATEFUL, 'concession/fact'],
   ['reply-ports', NAT, 'concession/unsafe'],
 ])('%s is refused where it cannot help or is unsafe', (name, ruleset, code) => {
