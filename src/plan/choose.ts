@@ -1,7 +1,7 @@
 import type { Artifact, Compiled, Tier, TierOptions } from '../backends/backend.ts';
 import type { Classifier, Entry } from '../ir/classifier.ts';
 import { formatRuleId, type RuleId } from '../ir/ruleset.ts';
-import { keepEntries, sliceDrops } from '../ir/slice.ts';
+import { dropsOf, keepEntries, sliceDrops } from '../ir/slice.ts';
 import type { Specialised } from '../ir/specialise.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { remember } from '../support/remember.ts';
@@ -105,34 +105,43 @@ export function listCandidates({ classifier, specialised, weights, settled }: De
   readonly candidates: readonly Candidate[];
   readonly settledKeys: readonly string[];
 } {
-  const { drops, needs } = sliceDrops(specialised);
+  const isSettled = (place: string | undefined): boolean => settled.surely.has(place ?? '');
   const places = settled.surely.size + settled.partly.size > 0 ? placesOf(classifier) : [];
+  const possible = dropsOf(specialised).map((at) => specialised.origins[at] ?? 0);
+  // Often nothing is left to choose, and what drops depend on takes a while to find out.
+  if (possible.every((origin) => isSettled(places[origin]))) {
+    const keyAt = (at: number, entry: Entry | undefined): readonly string[] =>
+      entry === undefined ? [] : [keyOf(classifier, entry, at)];
+    const keys = possible.flatMap((origin) => keyAt(origin, classifier.entries[origin]));
+    return { candidates: [], settledKeys: [...new Set(keys)] };
+  }
+  const { drops, needs } = sliceDrops(specialised);
   const byKey = new Map<string, Listed>();
   for (const drop of drops) {
     const origin = specialised.origins[drop] ?? 0;
     const entry = classifier.entries[origin];
     if (entry === undefined) throw new Error('bug: a drop without an origin');
     const key = keyOf(classifier, entry, origin);
-    const place = places[origin] ?? '';
-    const isSettled = settled.surely.has(place);
-    const isPartly = isSettled || settled.partly.has(place);
+    const place = places[origin];
+    const isSure = isSettled(place);
+    const isPartly = isSure || settled.partly.has(place ?? '');
     const known = byKey.get(key);
-    if (known === undefined) byKey.set(key, { entry, drops: [drop], isSettled, isPartly });
+    if (known === undefined) byKey.set(key, { entry, drops: [drop], isSettled: isSure, isPartly });
     else {
       known.drops.push(drop);
-      known.isSettled &&= isSettled;
+      known.isSettled &&= isSure;
       known.isPartly &&= isPartly;
     }
   }
   const all = [...byKey];
-  const candidates = all.flatMap(([key, { entry, drops: own, isSettled, isPartly }]) => {
-    if (isSettled) return [];
+  const candidates = all.flatMap(([key, { entry, drops: own, ...found }]) => {
+    if (found.isSettled) return [];
     const [only] = own;
     const needed = only !== undefined && own.length === 1 ? needs(only) : unite(own.map(needs));
-    const weight = isPartly ? 0 : (weights.rules.get(key) ?? weights.usual);
+    const weight = found.isPartly ? 0 : (weights.rules.get(key) ?? weights.usual);
     return [{ key, rule: entry.rule, label: entry.label, weight, drops: own, needs: needed }];
   });
-  const settledKeys = all.filter(([, { isSettled }]) => isSettled).map(([key]) => key);
+  const settledKeys = all.filter(([, found]) => found.isSettled).map(([key]) => key);
   return { candidates, settledKeys };
 }
 

@@ -1,6 +1,8 @@
-import type { Entry, ViewName } from '../ir/classifier.ts';
+import type { Classifier, Entry, ViewName } from '../ir/classifier.ts';
 import type { ElementSet, Test } from '../ir/ruleset.ts';
 import { dropsOf } from '../ir/slice.ts';
+import type { Specialised } from '../ir/specialise.ts';
+import { remember } from '../support/remember.ts';
 import { placesOf } from './choose.ts';
 import { spellTest } from './match.ts';
 import type { PlacedTier, SeenTier } from './place.ts';
@@ -15,19 +17,28 @@ export interface Settled {
 
 export const NOTHING_SETTLED: Settled = { surely: new Set(), partly: new Set() };
 
-/** A tier's entries by place; the ones that are there twice (see `specialise`) side by side. */
-function byPlace({ flattened, specialised }: SeenTier): ReadonlyMap<string, readonly Entry[]> {
-  const places = placesOf(flattened.classifier);
-  const { classifier, origins, tail } = specialised;
-  const found = new Map<string, Entry[]>();
+/** What a tier has of each entry of the whole walk; some are there twice, see `specialise`. */
+const presentIn = remember(({ classifier, origins, tail }: Specialised): readonly Entry[][] => {
+  const present: Entry[][] = [];
   for (const [at, entry] of classifier.entries.slice(0, tail).entries()) {
-    const place = places[origins[at] ?? -1];
-    if (place === undefined) continue;
-    const known = found.get(place);
-    if (known === undefined) found.set(place, [entry]);
+    const origin = origins[at] ?? -1;
+    const known = present[origin];
+    if (known === undefined) present[origin] = [entry];
     else known.push(entry);
   }
-  return found;
+  return present;
+});
+
+const indexOfPlaces = remember(
+  (classifier: Classifier): ReadonlyMap<string, number> =>
+    new Map(placesOf(classifier).map((place, at) => [place, at])),
+);
+
+/** Where the entries of one walk are in another; -1 for those that it has not. */
+function placesIn(from: Classifier, to: Classifier): readonly number[] {
+  if (from === to) return [...from.entries.keys()];
+  const indices = indexOfPlaces(to);
+  return placesOf(from).map((place) => indices.get(place) ?? -1);
 }
 
 function handsOn(entries: readonly Entry[]): boolean {
@@ -64,29 +75,17 @@ function asksNoMore([b]: readonly Entry[], [a]: readonly Entry[]): boolean {
  * Then the earlier one drops all that the later one could, wherever it drops at all.
  */
 function seesAsMuch(earlier: SeenTier, later: SeenTier): boolean {
-  const laterFates = new Map(
-    placesOf(later.flattened.classifier).map((place, at) => [
-      place,
-      later.specialised.fates[at]?.kind,
-    ]),
-  );
-  const places = placesOf(earlier.flattened.classifier);
-  for (const [at, place] of places.entries()) {
+  const [own, theirs] = [presentIn(earlier.specialised), presentIn(later.specialised)];
+  const inLater = placesIn(earlier.flattened.classifier, later.flattened.classifier);
+  return inLater.every((to, at) => {
     const fate = earlier.specialised.fates[at]?.kind;
-    if (fate !== 'kept' && fate !== laterFates.get(place)) return false;
-  }
-  const [own, theirs] = [byPlace(earlier), byPlace(later)];
-  const known = new Set(places);
-  for (const [place, others] of theirs) {
+    if (fate !== 'kept' && fate !== later.specialised.fates[to]?.kind) return false;
+    const [entries = [], others = []] = [own[at], theirs[to]];
     // It may hand all on there, with nothing to do behind it.
-    if (handsOn(others) && !own.has(place) && known.has(place)) return false;
-  }
-  for (const [place, entries] of own) {
-    const others = theirs.get(place);
-    if (!handsOn(entries) || others === undefined) continue;
-    if (!handsOn(others) || !asksNoMore(others, entries)) return false;
-  }
-  return true;
+    if (entries.length === 0) return !handsOn(others);
+    if (!handsOn(entries) || others.length === 0) return true;
+    return handsOn(others) && asksNoMore(others, entries);
+  });
 }
 
 function droppingPlaces({ flattened, specialised, choice }: PlacedTier): readonly string[] {
