@@ -162,7 +162,8 @@ function brokenLaws(sample: Sample, options: CompareOptions): [Law, string][] {
   const { verdict } = reference;
   const isCertain = !packet.odd?.startsWith('packet/ipv6-ext');
   // Lost is gone, one way or the other: what may drop before need not be told apart.
-  const mayDrop = verdict !== 'accept' && (verdict !== 'lost' || options.complete !== true);
+  const isSurelyFirst = options.complete === true && packet.fragment !== 'later';
+  const mayDrop = verdict !== 'accept' && (verdict !== 'lost' || !isSurelyFirst);
   const isWrong =
     (verdict === 'drop' && kernel === 'delivered') ||
     (isCertain && !mayDrop && kernel === 'dropped');
