@@ -4,6 +4,7 @@
  * room for few rules, the driver, the stack. Wall and processor time of one cold run each.
  */
 import { readFile } from 'node:fs/promises';
+import { parseFacts } from '../src/cli/facts.ts';
 import type { Ruleset } from '../src/ir/ruleset.ts';
 import { readRuleset } from '../src/nft/read.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
@@ -53,11 +54,12 @@ async function readFrom(path: string): Promise<Ruleset> {
 
 const given = process.argv.slice(2);
 const profiles = await readProfiles();
-const facts = {
-  ...{ device: 'eth0', role: 'host' as const, localAddresses: null, mac: null },
-  ...{ groOff: true, rpFilterOff: true, routed: true, rxVlanOff: true },
-  ...{ conntrackFresh: false, soleDevice: true },
-};
+const facts = need(
+  parseFacts('eth0', [
+    ...['role=router', 'local-address=192.0.2.1', 'mac=02:00:00:00:00:01'],
+    ...['gro=off', 'routed=yes'],
+  ]),
+);
 for (const path of given.length > 0 ? given : [null]) {
   console.log(path ?? '10,000 generated rules');
   const ruleset = await timed('read', () =>

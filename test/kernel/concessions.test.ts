@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Concession } from '../../src/ir/concede.ts';
 import { placeTier } from '../../src/plan/place.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import { withElfFile } from '../support/elf-file.ts';
 import { ethernet, ipv4, tcp, udp } from '../support/frames.ts';
 import {
   hookVerdict,
@@ -9,7 +10,7 @@ import {
   openKernelLab,
   probeKernelLab,
 } from '../support/kernel-lab.ts';
-import { labFacts, readLabRuleset, unwrap, withElfFile } from '../support/pipeline.ts';
+import { labFacts, readLabRuleset, unwrap } from '../support/pipeline.ts';
 
 // `syn-is-new` and `reply-ports` are about flows: test/kernel/flows.test.ts.
 
