@@ -19,6 +19,7 @@ import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
 import {
   addCommonOptions,
+  checkGranted,
   type Given,
   loadProfiles,
   type Machine,
@@ -104,9 +105,9 @@ async function settleFlows(
   situation: Situation,
   options: DeployOptions,
 ): Promise<Result<Situation>> {
-  if (options.waitFresh !== undefined && options.dryRun !== true) {
-    const waited = await waitFresh(transport, options.waitFresh);
-    if (!waited.ok) return waited;
+  if (options.waitFresh !== undefined) {
+    const waited = options.dryRun === true ? null : await waitFresh(transport, options.waitFresh);
+    if (waited?.ok === false) return waited;
     return succeed({ ...situation, facts: { ...situation.facts, conntrackFresh: true } });
   }
   if (!options.fact.includes('conntrack=fresh')) return succeed(situation);
@@ -162,7 +163,9 @@ async function deployOn(
   if (!read.ok) return read;
   const settled = await settleFlows(transport, read.value, options);
   if (!settled.ok) return settled;
-  const situation = settled.value;
+  const granted = checkGranted(settled.value);
+  if (!granted.ok) return granted;
+  const situation = granted.value;
   const placed = placeTier(situation, profile);
   if (!placed.ok) return placed;
   const { device } = situation.facts;

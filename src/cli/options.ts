@@ -11,11 +11,12 @@ import { familyState } from '../ir/path.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type RulesetSource, readRuleset } from '../nft/read.ts';
 import type { RunProgram } from '../nft/read-process.ts';
+import { refuseConcessions } from '../plan/check-concessions.ts';
 import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Diagnostic, Result } from '../support/diagnostics.ts';
-import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
+import { fail, formatDiagnostic, succeed } from '../support/diagnostics.ts';
 import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
 import { readFactsFile } from './facts-file.ts';
@@ -317,6 +318,12 @@ export async function situationOn(
   return succeed(situation, [...read.diagnostics, ...found.diagnostics, ...notices]);
 }
 
+/** Concessions that cannot help, or are unsafe, are refused before anything is done. */
+export function checkGranted(situation: Situation): Result<Situation> {
+  const refused = refuseConcessions(situation);
+  return refused.length > 0 ? fail(...refused) : succeed(situation);
+}
+
 /** Reads the ruleset and what is known about the machine; the machine itself where it is live. */
 export async function readSituation(
   command: Command,
@@ -329,7 +336,10 @@ export async function readSituation(
   if (!machine.ok) return machine;
   try {
     const probe = path === undefined || options.host !== undefined;
-    return await situationOn(command, machine.value, given.value, options, probe);
+    const situation = await situationOn(command, machine.value, given.value, options, probe);
+    if (!situation.ok) return situation;
+    const granted = checkGranted(situation.value);
+    return { ...granted, diagnostics: [...situation.diagnostics, ...granted.diagnostics] };
   } finally {
     machine.value.close();
   }
