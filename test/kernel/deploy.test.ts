@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
 import { ownerOf } from '../../src/deploy/owner-counts.ts';
-import { lockFile, pinDirectory, stateFile } from '../../src/deploy/paths.ts';
+import { historyDirectory, lockFile, pinDirectory, stateFile } from '../../src/deploy/paths.ts';
 import { previewDeploy } from '../../src/deploy/preview.ts';
 import { renderStatus } from '../../src/deploy/render-status.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
@@ -310,7 +310,8 @@ onKernel.each(['native', 'generic'] as const)(
     expect(must(await undeploy()).removed).toMatchObject({ mode });
     expect(await looks()).toBe(before);
     expect(await pins()).toEqual([]);
-    expect(await readdir(lab.paths.state)).toEqual([]);
+    // Whoever waits for the lock has it open.
+    expect(await readdir(lab.paths.state)).toEqual(['eth0.lock']);
     const again = await undeploy();
     expect(again).toMatchObject({ ok: true, diagnostics: [{ code: 'deploy/nothing-attached' }] });
   },
@@ -341,7 +342,12 @@ onKernel('an object that does not load changes nothing', async () => {
   expect(await attachedId()).toBe(programId);
   expect(await lab.send(10)).toBe(0);
   expect(await readdir(pinDirectory(lab.paths, 'eth0'))).toEqual(['1']);
-  expect(await readdir(lab.paths.state)).toEqual(['eth0.json']);
+  expect((await readdir(lab.paths.state)).sort()).toEqual([
+    'eth0.history',
+    'eth0.json',
+    'eth0.lock',
+  ]);
+  expect((await readdir(historyDirectory(lab.paths, 'eth0'))).sort()).toEqual(['1.json', '1.o']);
   expect(await readFile(stateFile(lab.paths, 'eth0'), 'utf8')).toBe(state);
 });
 

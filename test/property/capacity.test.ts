@@ -75,7 +75,9 @@ function countsOf({ counts }: Outcome): readonly unknown[] {
 /** More than any choice weighs: the tier took all. */
 const ALL = Number.POSITIVE_INFINITY;
 
-it('drops on a small tier only what the whole drops, within its limit, never less with more', () => {
+it('drops on a small tier only what the whole drops, within its limit, never less with more', {
+  timeout: 120_000,
+}, () => {
   let choices = 0;
   fc.assert(
     fc.property(weighted, fc.integer({ min: 5, max: 99 }), (ruleset, percent) => {
