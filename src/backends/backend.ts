@@ -17,6 +17,8 @@ export interface Usage {
 export interface Artifact {
   readonly files: readonly OutputFile[];
   readonly usage: readonly Usage[];
+  /** What each rule takes, by `formatRuleId` and resource; rules that cost nothing are not there. */
+  readonly costs?: ReadonlyMap<string, Readonly<Record<string, number>>>;
   /** One line an instruction or row, each with the rule it comes from; made when asked for. */
   readonly listing: () => string;
   /** The classifier it implements: every frame gets this verdict or is handed on. */

@@ -1,4 +1,5 @@
 import type { Artifact } from '../backends/backend.ts';
+import { fillMemory } from '../backends/ebpf-offload/fill.ts';
 import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../backends/ebpf-offload/memory.ts';
 import type { Entry } from '../ir/classifier.ts';
@@ -18,7 +19,7 @@ export type TargetName = (typeof TARGETS)[number];
 
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
-  ebpf: ['elf'],
+  ebpf: ['elf', 'elf-tc'],
   cbpf: ['ddd', 'dd', 'asm', 'bytecode', 'json'],
   tcam: ['json'],
 };
@@ -61,7 +62,7 @@ export interface TraceReport {
   }[];
 }
 
-function place({ target, profile, ...situation }: CompileRequest): Result<PlacedTier> {
+function place({ target, format, profile, ...situation }: CompileRequest): Result<PlacedTier> {
   if (target !== 'ebpf' || profile === null) {
     return fail(
       errorAt('compile/no-backend', `there is no ${target} backend yet`, {
@@ -69,7 +70,14 @@ function place({ target, profile, ...situation }: CompileRequest): Result<Placed
       }),
     );
   }
-  return placeTier(situation, profile);
+  if (format !== 'elf-tc') return placeTier(situation, profile);
+  // In the host, tc sees frames without their VLAN tag; on a card they are as on the wire.
+  if (profile.kind === 'xdp-offload') return placeTier({ ...situation, hook: 'tc' }, profile);
+  return fail(
+    errorAt('compile/tc-offload', `format elf-tc is for cards, and ${profile.name} is none`, {
+      help: 'use a profile of kind xdp-offload, or --format elf',
+    }),
+  );
 }
 
 /** Compiles for one target. */
@@ -124,8 +132,10 @@ function answer(
 
 /** The tier's answer: its program's own, with the rule that its classifier gives for it. */
 function traceTier({ artifact, profile }: PlacedTier, mac: bigint | null) {
-  const { object, assembly, classifier } = artifact;
-  const machine = loadProgram(assembly, createMemory(object.maps, object.data));
+  const { object, assembly, classifier, sets } = artifact;
+  const memory = createMemory(object.maps, object.data);
+  fillMemory(memory, sets);
+  const machine = loadProgram(assembly, memory);
   const evaluate = prepare(classifier, { mode: 'tier', mac });
   return (frame: Uint8Array): TraceAnswer => {
     const drops = machine.run(frame).action === 1;

@@ -50,6 +50,12 @@ function profileName(command: Command, options: DeployOptions): string {
   return chosen ?? refuseUsage(command, '--mode offload needs --profile: which NIC is it?');
 }
 
+/** The batch that fills the program's sets, or null when it is complete by itself. */
+function mapsOf({ files }: XdpArtifact): string | null {
+  const file = files.find(({ suffix }) => suffix === '.maps');
+  return file === undefined ? null : new TextDecoder().decode(file.content);
+}
+
 function requestOf(
   artifact: XdpArtifact,
   ruleset: Ruleset,
@@ -61,7 +67,7 @@ function requestOf(
     mode: options.mode,
     elf: artifact.elf,
     program: PROGRAM,
-    maps: null,
+    maps: mapsOf(artifact),
     counters: artifact.counters,
     counterOwners: artifact.owners,
     rulesetChecksum: checksumOf(ruleset),

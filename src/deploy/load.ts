@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { XdpMode } from './attachment.ts';
+import { explainDriver, watchKernelLog } from './driver-errors.ts';
 import { complaint, parseJson, runStep } from './machine.ts';
 import {
   type DeployPaths,
@@ -129,6 +130,7 @@ async function loadInto(
   // A program for the NIC is compiled by the driver when it is loaded, so it is bound to the device.
   const bound = request.mode === 'offload' ? ['dev', request.device] : [];
   const load = ['bpftool', '--', 'prog', 'load', object, target.program, 'type', 'xdp', ...bound];
+  const watch = request.mode === 'offload' ? await watchKernelLog(transport) : null;
   const loaded = await runStep(
     transport,
     'deploy/load-failed',
@@ -137,7 +139,7 @@ async function loadInto(
     { help: 'nothing was changed; the last lines are what the kernel says' },
   );
   await transport.remove(object);
-  if (!loaded.ok) return loaded;
+  if (!loaded.ok) return watch === null ? loaded : explainDriver(loaded, await watch());
   const program = await readPinnedProgram(transport, target.program);
   if (program === null || program.name !== request.program.slice(0, 15)) {
     const message = `the object's program is "${program?.name}", not "${request.program}"`;

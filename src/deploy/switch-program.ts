@@ -7,6 +7,7 @@ import {
   inspectDevice,
   type XdpMode,
 } from './attachment.ts';
+import { explainDriver, watchKernelLog } from './driver-errors.ts';
 import { runStep } from './machine.ts';
 import type { GenerationPaths } from './paths.ts';
 import type { Transport } from './transport.ts';
@@ -43,7 +44,7 @@ export function planSwitch(
 const HELP: Readonly<Record<XdpMode, string>> = {
   native: 'nothing was changed; where the driver has no native mode, --mode generic works',
   generic: 'nothing was changed',
-  offload: 'nothing was changed; dmesg says what the NIC does not take',
+  offload: 'nothing was changed; dmesg may say more',
 };
 
 const DISPLACE_HELP = 'a program attached by a BPF link can only be removed by its owner';
@@ -81,12 +82,13 @@ export async function switchProgram(
   }
   const argv = attachArgv(device, mode, generation.program, replaces !== null);
   const what = `attach the program to ${device} (${mode})`;
+  const watch = mode === 'offload' ? await watchKernelLog(transport) : null;
   const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
     help: HELP[mode],
   });
   if (!attached.ok) {
     await restore(transport, plan, generation);
-    return attached;
+    return watch === null ? attached : explainDriver(attached, await watch());
   }
   const after = await inspectDevice(transport, device);
   if (!after.ok) return after;

@@ -4,6 +4,7 @@ import {
   isXdpProfile,
   type XdpArtifact,
 } from '../backends/ebpf-offload/compile.ts';
+import type { HookName } from '../backends/ebpf-offload/hook.ts';
 import type { Classifier } from '../ir/classifier.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
@@ -21,6 +22,8 @@ export interface Situation {
   readonly concessions: readonly Concession[];
   /** The value of the concession `reply-ports`; null where it is not granted. */
   readonly replyPorts: readonly PortRange[] | null;
+  /** Where programs are attached, `xdp` when left out. */
+  readonly hook?: HookName;
 }
 
 /** One tier with what it takes over. */
@@ -98,7 +101,10 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
   }
   const flattened = flattenFor(situation, profile);
   const { classifier } = flattened;
-  const options = { mayMiscount: situation.concessions.includes('counters') };
+  const options = {
+    mayMiscount: situation.concessions.includes('counters'),
+    hook: situation.hook ?? 'xdp',
+  };
   const whole = compileXdp(classifier, profile, options);
   const placed = { profile, flattened };
   if (whole.ok) {

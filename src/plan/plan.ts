@@ -26,15 +26,6 @@ export interface RuleView {
   readonly reasons: readonly PlannedReason[];
 }
 
-/** Instructions by the rule they come from. */
-function countInsns({ artifact }: PlacedTier): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const { rule } of artifact.assembly.lines) {
-    if (rule !== null) counts.set(rule, (counts.get(rule) ?? 0) + 1);
-  }
-  return counts;
-}
-
 /** Indices of entries by rule. */
 export function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> {
   const groups = new Map<string, number[]>();
@@ -108,7 +99,6 @@ export interface SpecialisedWalk {
 /** A tier with what is asked of it for every rule. */
 interface PreparedTier {
   readonly tier: PlacedTier;
-  readonly insns: ReadonlyMap<string, number>;
   readonly indices: ReadonlyMap<string, readonly number[]>;
   readonly walk: SpecialisedWalk;
 }
@@ -138,7 +128,6 @@ function prepareTier(tier: PlacedTier): PreparedTier {
   const { classifier } = tier.flattened;
   return {
     tier,
-    insns: countInsns(tier),
     indices: entriesByRule(classifier.entries),
     walk: walkOf(classifier, tier.artifact.specialised),
   };
@@ -175,7 +164,7 @@ export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): Plann
     const key = formatRuleId(rule.id);
     const reasons: PlannedReason[] = [];
     for (const own of prepared) {
-      const { tier, insns, walk } = own;
+      const { tier, walk } = own;
       const { leftOut } = tier.flattened;
       const indices = own.indices.get(key) ?? [];
       const out = leftOut.get(key);
@@ -185,7 +174,7 @@ export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): Plann
       }
       const view = viewRule(indices, walk);
       if (view.decides) {
-        const cost = { insns: insns.get(key) ?? 0 };
+        const cost = tier.artifact.costs.get(key) ?? { insns: 0 };
         return {
           rule: rule.id,
           text: rule.text,

@@ -6,6 +6,8 @@ import {
   isXdpProfile,
   type XdpArtifact,
 } from '../../src/backends/ebpf-offload/compile.ts';
+import { dialectOf } from '../../src/backends/ebpf-offload/dialect.ts';
+import { fillMemory } from '../../src/backends/ebpf-offload/fill.ts';
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
@@ -14,6 +16,7 @@ import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import type { XdpProfile } from '../../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../../src/support/diagnostics.ts';
 import { parseIp, parseIp6 } from './addresses.ts';
 import type { KernelLab } from './kernel-lab.ts';
@@ -63,10 +66,24 @@ export interface Pipeline {
   readonly artifact: XdpArtifact;
   /** Some frames continue only because too many counters stand before what decides them. */
   readonly isCrowded: boolean;
+  /** Instructions are scarce: IPv6 packets with extension headers continue. */
+  readonly isScarce: boolean;
   /** Runs our interpreter on a frame; true is a drop. */
   readonly drops: (frame: Uint8Array) => boolean;
   /** Packets and bytes of the program's counters so far, by slot. */
   readonly counted: () => readonly (readonly [packets: bigint, bytes: bigint])[];
+}
+
+/** The profile with room for whatever is tested: what fits is another question. */
+function withRoom(profile: XdpProfile): XdpProfile {
+  const { deviceInsns, stack } = profile.limits;
+  if (deviceInsns === undefined) return profile;
+  const limits = {
+    ...profile.limits,
+    deviceInsns: { ...deviceInsns, value: 1_000_000 },
+    stack: { ...stack, value: 512 },
+  };
+  return { ...profile, limits };
 }
 
 /** Ruleset to program, with our interpreter around it. */
@@ -78,14 +95,16 @@ export async function runPipeline(
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, profile);
+  const compiled = compileXdp(classifier, withRoom(profile));
   const artifact = unwrap(compiled);
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
+  fillMemory(memory, artifact.sets);
   return {
     classifier,
     artifact,
     isCrowded: compiled.diagnostics.some(({ code }) => code === 'ebpf/pending-counters'),
+    isScarce: dialectOf(profile).scarceInsns,
     drops: (frame) => machine.run(frame).action === 1,
     counted: () => {
       const { counters } = artifact;

@@ -122,8 +122,10 @@ it('removes everything of a generation that cannot be loaded', async () => {
   expect(log).toEqual([
     `mkdir -p -m 700 ${directory}/maps`,
     'write /run/nft-offload/eth0.o',
+    'dmesg',
     `bpftool -- prog load /run/nft-offload/eth0.o ${directory}/program type xdp dev eth0 pinmaps ${directory}/maps`,
     'remove /run/nft-offload/eth0.o',
+    'dmesg',
     `rm -rf --one-file-system -- ${directory}`,
   ]);
 });

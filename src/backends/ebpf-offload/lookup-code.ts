@@ -162,7 +162,7 @@ export function askBoxes(emitter: Emitter, question: Lookup, yes: string, no: st
   const { elements } = question.set;
   const { parts } = elements;
   const shape = shapeOf(parts.map((width) => (width > 64 ? 128 : 64)));
-  const base = keyArea(emitter, shape.words);
+  const base = keyArea(emitter);
   for (const [index, operand] of question.key.entries()) {
     const at = base + 8 * (shape.places[index]?.word ?? 0);
     if (operand.field.width > 64) {

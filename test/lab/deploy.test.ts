@@ -1,0 +1,96 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
+import type { Transport } from '../../src/deploy/transport.ts';
+import { READY_BATCH, TEST_LAYOUT, testObject } from '../support/deploy-objects.ts';
+import { unwrap } from '../support/pipeline.ts';
+import { MAKE_DEVICE, probeLab, runInLab } from './lab.ts';
+
+const obstacle = probeLab();
+const inLab = it.skipIf(obstacle !== null);
+
+/** What netdevsim's first device is called in the lab. */
+const DEVICE = 'eth0';
+
+let folder = '';
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'nfo-lab-'));
+});
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** A machine that answers as a NIC without a program would, and writes down what is run on it. */
+function recordingTransport(): { readonly transport: Transport; readonly script: string[] } {
+  const script: string[] = [];
+  let attached: object[] = [];
+  const link = (): string => JSON.stringify([{ ifname: DEVICE, ifindex: 2, xdp: { attached } }]);
+  const answers: readonly (readonly [string, () => string])[] = [
+    ['id -u', () => '0\n'],
+    ['stat -f', () => 'bpf_fs\n'],
+    ['cat /proc', () => 'boot\n'],
+    ['ip -j', link],
+    ['bpftool -j prog show', () => JSON.stringify({ id: 7, name: 'filter' })],
+    ['bpftool -j map dump', () => '[]'],
+    ['bpftool batch', () => '7: xdp\n'],
+  ];
+  const transport: Transport = {
+    async run(argv, { input } = {}) {
+      const text = argv.join(' ');
+      if (text.includes('net attach')) attached = [{ mode: 3, prog: { id: 7, name: 'filter' } }];
+      const file = `input${script.length}`;
+      if (input !== undefined) writeFileSync(join(folder, file), input);
+      // The device's own words are asked for before and after, which nothing depends on here.
+      if (['mkdir', 'bpftool'].includes(argv[0] ?? '')) {
+        script.push(`${argv.map(quote).join(' ')} <${input === undefined ? '/dev/null' : file}`);
+      }
+      const answer = answers.find(([start]) => text.startsWith(start));
+      return { code: argv[0] === 'ls' ? 2 : 0, stdout: answer?.[1]() ?? '', stderr: '' };
+    },
+    async writeFile(path, content) {
+      writeFileSync(join(folder, basename(path)), content);
+    },
+    async readFile() {
+      return null;
+    },
+    async remove() {},
+  };
+  return { transport, script };
+}
+
+it('says why the simulated NIC cannot be asked', ({ skip }) => {
+  if (obstacle !== null) skip(obstacle);
+});
+
+inLab('loads for the device, fills, attaches; counters can be read', async () => {
+  const { transport, script } = recordingTransport();
+  const request: DeployRequest = {
+    mode: 'offload',
+    ...{ device: DEVICE, program: 'filter', maps: READY_BATCH, force: false },
+    ...{ elf: testObject({ gated: true, shared: true }), counterOwners: [], rulesetChecksum: '' },
+    counters: { ...TEST_LAYOUT, perCpu: false },
+  };
+  const paths = { bpffs: '/sys/fs/bpf', state: folder };
+  unwrap(await deployXdp(transport, request, paths));
+  const order = script.join('\n');
+  const places = ['prog load', "'batch'", 'net attach'].map((step) =>
+    order.indexOf(step.includes("'") ? step : step.split(' ').map(quote).join(' ')),
+  );
+  expect(places).toEqual([...places].sort((a, b) => a - b));
+  expect(places).not.toContain(-1);
+  const check = `
+ip -d link show dev ${DEVICE}
+bpftool -j map dump pinned /sys/fs/bpf/nft-offload/${DEVICE}/1/maps/ready
+bpftool -j map dump pinned /sys/fs/bpf/nft-offload/${DEVICE}/1/maps/counters`;
+  const { stdout, stderr } = await runInLab(`${MAKE_DEVICE}\n${order}\n${check}`, folder);
+  expect(stderr).not.toMatch(/rror/);
+  expect(stdout).toContain('xdpoffload');
+  expect(stdout).toContain('"key":["0x00","0x00","0x00","0x00"],"value":["0x01"');
+  expect(stdout.match(/"0x00"/g)?.length).toBeGreaterThan(32);
+});
