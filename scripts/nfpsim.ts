@@ -9,9 +9,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { compileXdp, isXdpProfile } from '../src/backends/ebpf-offload/compile.ts';
+import type { HookName } from '../src/backends/ebpf-offload/hook.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
 import { loadProfile } from '../src/profile/load.ts';
+import type { XdpProfile } from '../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../src/support/diagnostics.ts';
 import {
   makeCorpus,
@@ -22,6 +24,8 @@ import {
 } from '../test/lab/corpus.ts';
 
 const DEVICE = 'eth0';
+/** NFP instructions of a card that is larger than any; the simulated one holds so many. */
+const MOST_INSNS = 16_000;
 
 function need<T>(result: Result<T>): T {
   if (result.ok) return result.value;
@@ -45,48 +49,98 @@ const edge: Sample = {
   name: 'examples/edge.nft',
   json: readFileSync(join(import.meta.dirname, '../examples/edge.nft.json'), 'utf8'),
 };
-const samples = [
-  ...makeCorpus(DEVICE),
-  ...[manyAddresses, manyPrefixes, mixedRules].map((make) => make(DEVICE)),
-  edge,
+interface Job {
+  readonly sample: Sample;
+  readonly title: string;
+  readonly hook: HookName;
+  readonly profile: XdpProfile;
+}
+
+const corpus = makeCorpus(DEVICE);
+const jobs: readonly Job[] = [
+  ...[
+    ...corpus,
+    ...[manyAddresses, manyPrefixes, mixedRules].map((make) => make(DEVICE)),
+    edge,
+  ].map((sample): Job => ({ sample, title: sample.name, hook: 'xdp', profile })),
+  ...corpus
+    .filter((_, index) => index % 6 === 0)
+    .map((sample): Job => ({ sample, title: `${sample.name}, cls_bpf`, hook: 'tc', profile })),
+  {
+    sample: mixedRules(DEVICE),
+    title: 'the same without maps, in a card with room',
+    hook: 'xdp',
+    profile: withoutMaps(profile),
+  },
 ];
 
+/** What a program costs whose questions are asked one by one, in a card of any size. */
+function withoutMaps(card: XdpProfile): XdpProfile {
+  const { deviceInsns, maps } = card.limits;
+  if (deviceInsns === undefined) throw new Error('bug: a card without a limit');
+  const limits = {
+    ...card.limits,
+    deviceInsns: { ...deviceInsns, value: MOST_INSNS },
+    maps: { ...maps, kinds: maps.kinds.filter(({ kind }) => kind !== 'hash') },
+  };
+  return { ...card, limits };
+}
+
 interface Row {
-  readonly name: string;
+  readonly title: string;
+  readonly file: string;
+  readonly hook: HookName;
+  readonly room: number;
   readonly predicted: number;
   readonly entries: number;
+}
+
+/** A shell script that loads objects into a new card and prints what its compiler made of each. */
+function loadingScript(own: readonly Row[]): string {
+  const tries = own.map(({ file, hook }) => {
+    const where =
+      hook === 'xdp'
+        ? `ip -force link set dev nfp0 xdpoffload obj ${file} sec xdp`
+        : `tc filter replace dev nfp0 ingress pref 1 handle 1 protocol all bpf da skip_sw obj ${file} sec tc`;
+    return `
+${hook === 'xdp' ? '' : 'ip link set dev nfp0 xdpoffload off; tc qdisc replace dev nfp0 clsact'}
+if ${where} 2>/run/said; then
+  read length < /sys/kernel/debug/nfpsim/loaded_len; echo "${file} $length"
+else
+  echo "${file} refused $(grep -v '^$' /run/said | tail -n 4 | tr '\\n' ' ')"
+fi`;
+  });
+  return `
+echo ${own[0]?.room ?? 0} > /sys/module/nfpsim/parameters/max_len
+echo nfp0 > /sys/module/nfpsim/parameters/create; ip link set dev nfp0 up
+${tries.join('')}`;
 }
 
 const folder = mkdtempSync(join(process.cwd(), '.nfpsim-'));
 const rows: Row[] = [];
 const tooBig: string[] = [];
-let said = '';
+const said: string[] = [];
 try {
-  for (const { name, json } of samples) {
-    const { classifier } = flatten(need(readJsonText(json, name)), facts);
-    const compiled = compileXdp(classifier, profile);
+  for (const { title, sample, hook, profile: card } of jobs) {
+    const { classifier } = flatten(need(readJsonText(sample.json, sample.name)), facts);
+    const compiled = compileXdp(classifier, card, { hook });
     if (!compiled.ok) {
-      tooBig.push(`${name}: ${compiled.diagnostics.map(({ message }) => message).join('; ')}`);
+      tooBig.push(`${title}: ${compiled.diagnostics.map(({ message }) => message).join('; ')}`);
       continue;
     }
     const used = (resource: string): number =>
       compiled.value.usage.find((usage) => usage.resource === resource)?.used ?? 0;
-    writeFileSync(join(folder, `${rows.length}.o`), compiled.value.elf);
-    rows.push({ name, predicted: used('device-insns'), entries: used('map entries') });
+    const file = join(folder, `${rows.length}.o`);
+    writeFileSync(file, compiled.value.elf);
+    const room = card.limits.deviceInsns?.value ?? 0;
+    const [predicted, entries] = [used('device-insns'), used('map entries')];
+    rows.push({ title, file, hook, room, predicted, entries });
   }
-  const script = `
-echo nfp0 > /sys/module/nfpsim/parameters/create; ip link set dev nfp0 up
-n=0
-while [ $n -lt ${rows.length} ]; do
-  if ip -force link set dev nfp0 xdpoffload obj ${folder}/$n.o sec xdp 2>/run/said; then
-    read length < /sys/kernel/debug/nfpsim/loaded_len
-    echo "$n $length"
-  else
-    echo "$n refused $(grep -v '^$' /run/said | tail -n 4 | tr '\\n' ' ')"
-  fi
-  n=$((n + 1))
-done`;
-  said = (await execa(program, [script], { stderr: 'inherit' })).stdout;
+  for (const room of new Set(rows.map((row) => row.room))) {
+    const script = loadingScript(rows.filter((row) => row.room === room));
+    const { stdout } = await execa(program, [script], { stderr: 'inherit' });
+    said.push(...stdout.split('\n'));
+  }
 } finally {
   rmSync(folder, { recursive: true });
 }
@@ -94,17 +148,17 @@ done`;
 const lines: string[] = [];
 let refused = 0;
 let wrong = 0;
-for (const [index, { name, predicted, entries }] of rows.entries()) {
-  const answer = said.split('\n').find((line) => line.startsWith(`${index} `)) ?? '';
+for (const { title, file, predicted, entries } of rows) {
+  const answer = said.find((line) => line.startsWith(`${file} `)) ?? '';
   const real = Number(answer.split(' ')[1]);
   if (Number.isNaN(real)) {
     refused += 1;
-    console.error(`${name}: ${answer}`);
+    console.error(`${title}: ${answer}`);
   } else wrong += Math.abs(predicted - real) / real;
   const error = Number.isNaN(real)
     ? 'refused'
     : `${(((predicted - real) / real) * 100).toFixed(1)} %`;
-  lines.push(`| ${name} | ${predicted} | ${real} | ${error} | ${entries} |`);
+  lines.push(`| ${title} | ${predicted} | ${real} | ${error} | ${entries} |`);
 }
 const accepted = rows.length - refused;
 const mean = ((wrong / Math.max(1, accepted)) * 100).toFixed(2);

@@ -32,7 +32,8 @@ function address(seed: number): string {
 
 function address6(seed: number): string {
   const next = createNumbers(seed);
-  return `2001:db8:${seed.toString(16)}::${next(65_536).toString(16)}`;
+  const groups = [seed >> 16, seed & 0xffff, next(65_536)].map((group) => group.toString(16));
+  return `2001:db8:${groups[0]}:${groups[1]}::${groups[2]}`;
 }
 
 /** Prefixes that do not overlap: one out of each /20. */
@@ -74,6 +75,10 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
   box: {
     left: { concat: [payload('ip', 'daddr'), payload('tcp', 'sport')] },
     value: (seed) => ({ concat: [prefix(seed), { range: [1000 + seed, 1100 + seed] }] }),
+  },
+  box6: {
+    left: { concat: [payload('ip6', 'saddr'), payload('udp', 'dport')] },
+    value: (seed) => ({ concat: [prefix6(seed), { range: [1000 + seed, 1100 + seed] }] }),
   },
 };
 
@@ -140,20 +145,25 @@ export function makeCorpus(device: string): readonly Sample[] {
   return [...sets, ...rules, ...counted];
 }
 
-/** One set of IPv4 addresses. */
-export function manyAddresses(device: string, count = 100_000): Sample {
-  const subject = SUBJECTS['address'];
-  if (subject === undefined) throw new Error('bug: no addresses');
-  const json = listingOf([[anonymousSet(subject, count), DROP]], device);
-  return { name: `${count} addresses`, json };
+function oneSet(name: string, device: string, count: number): string {
+  const subject = SUBJECTS[name];
+  if (subject === undefined) throw new Error(`bug: nothing is called ${name}`);
+  return listingOf([[anonymousSet(subject, count), DROP]], device);
+}
+
+/** One set of 100,000 IPv4 addresses. */
+export function manyAddresses(device: string): Sample {
+  return { name: '100000 addresses', json: oneSet('address', device, 100_000) };
+}
+
+/** One set of IPv6 addresses. */
+export function manyAddresses6(device: string, count: number): Sample {
+  return { name: `${count} IPv6 addresses`, json: oneSet('address6', device, count) };
 }
 
 /** One set of 2,000 prefixes of lengths 21 to 30. */
 export function manyPrefixes(device: string): Sample {
-  const subject = SUBJECTS['prefix'];
-  if (subject === undefined) throw new Error('bug: no prefixes');
-  const json = listingOf([[anonymousSet(subject, 2_000), DROP]], device);
-  return { name: '2000 prefixes', json };
+  return { name: '2000 prefixes', json: oneSet('prefix', device, 2_000) };
 }
 
 /** 500 ports, 200 prefixes, 50 pairs of address and port, a rule each, in turn. */

@@ -7,12 +7,15 @@ import {
   isXdpProfile,
   type XdpArtifact,
 } from '../../src/backends/ebpf-offload/compile.ts';
+import { type BpfObject, writeElf } from '../../src/backends/ebpf-offload/elf.ts';
+import { exit, mov, r0, XDP } from '../../src/backends/ebpf-offload/insn.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import { readJsonText } from '../../src/nft/ruleset-json.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import type { XdpProfile } from '../../src/profile/schema.ts';
+import { assembled } from '../support/ebpf-programs.ts';
 import { labFacts, unwrap } from '../support/pipeline.ts';
-import { makeCorpus, manyAddresses, type Sample } from './corpus.ts';
+import { makeCorpus, manyAddresses6, type Sample } from './corpus.ts';
 import { MAKE_DEVICE, probeLab, runInLab } from './lab.ts';
 
 const obstacle = probeLab();
@@ -50,24 +53,29 @@ function cardDialect(): XdpProfile {
   return { ...netdevsim, limits, instructions: agilio.instructions };
 }
 
-/** Without limits on maps, so that what does not fit is compiled all the same. */
-function boundless(profile: XdpProfile): XdpProfile {
-  const { maps, insns } = profile.limits;
+/** With room in maps that the device does not have. */
+function largerMaps(profile: XdpProfile): XdpProfile {
+  const { maps } = profile.limits;
   const kinds = maps.kinds.map((kind) => ({
     ...kind,
     maxEntries: { ...kind.maxEntries, value: 2 ** 31 },
   }));
+  return { ...profile, limits: { ...profile.limits, maps: { ...maps, kinds } } };
+}
+
+/** With room for instructions that no kernel has. */
+function longerPrograms(profile: XdpProfile): XdpProfile {
+  const { insns, verifierInsns } = profile.limits;
   const limits = {
     ...profile.limits,
     insns: { ...insns, value: 10 ** 8 },
-    verifierInsns: { ...insns, value: 10 ** 8 },
-    maps: { ...maps, kinds },
+    verifierInsns: { ...verifierInsns, value: 10 ** 8 },
   };
   return { ...profile, limits };
 }
 
 /** Tries to load every object, one boot for all; what was said of each. */
-async function loadAll(artifacts: readonly XdpArtifact[]): Promise<readonly string[]> {
+async function loadAll(artifacts: readonly Pick<XdpArtifact, 'elf'>[]): Promise<readonly string[]> {
   for (const [index, { elf }] of artifacts.entries())
     writeFileSync(join(folder, `${index}.o`), elf);
   const script = `${MAKE_DEVICE}
@@ -136,16 +144,29 @@ inLab('refuses what the profile says does not fit: three map entries', async () 
       { code: 'ebpf/too-big', message: 'map counters, entries: 3 needed, netdevsim has 2' },
     ],
   });
-  const [said] = await loadAll([unwrap(compileXdp(classifier, boundless(cardDialect())))]);
+  const [said] = await loadAll([unwrap(compileXdp(classifier, largerMaps(cardDialect())))]);
   expect(said).toContain('Cannot allocate memory');
 });
 
-inLab('refuses what the profile says does not fit: a million instructions', async () => {
-  const classifier = classifierOf(manyAddresses('eth0', 240_000));
-  expect(compileXdp(classifier, netdevsim)).toMatchObject({
-    ok: false,
-    diagnostics: [{ code: 'ebpf/too-big' }],
-  });
-  const [said] = await loadAll([unwrap(compileXdp(classifier, boundless(netdevsim)))]);
+/** A program of so many instructions, one after the other. */
+function straight(count: number): BpfObject {
+  const insns = [...Array.from({ length: count - 1 }, () => mov(r0, XDP.pass)), exit()];
+  const programs = [{ section: 'xdp', name: 'filter', assembly: assembled(insns) }];
+  return { programs, license: 'GPL', maps: [], data: [] };
+}
+
+inLab('takes exactly as many instructions as the profile says', async () => {
+  const most = netdevsim.limits.insns.value;
+  const said = await loadAll([most, most + 1].map((count) => ({ elf: writeElf(straight(count)) })));
+  expect(said[0]).toBe('loaded');
+  expect(said[1]).toContain('Argument list too long');
+});
+
+inLab('refuses what the profile says does not fit: too many instructions', async () => {
+  const classifier = classifierOf(manyAddresses6('eth0', 80_000));
+  const refused = compileXdp(classifier, netdevsim);
+  const codes = refused.ok ? [] : refused.diagnostics.map(({ code }) => code);
+  expect(new Set(codes)).toEqual(new Set(['ebpf/too-big']));
+  const [said] = await loadAll([unwrap(compileXdp(classifier, longerPrograms(netdevsim)))]);
   expect(said).toContain('Argument list too long');
 });

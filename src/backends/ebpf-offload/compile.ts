@@ -192,7 +192,7 @@ export function compileXdp(
   const costs = dialect.scarceInsns ? nfpCosts(tidy, selected.stackBytes) : null;
   const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
   const refusals = [
-    ...findTooBig(profile, usage, maps),
+    ...findTooBig(profile, tidy, usage, maps),
     ...checkDialect(tidy, dialect, profile.name),
   ];
   if (refusals.length > 0) return fail(...refusals);
