@@ -27,12 +27,14 @@ const PROFILE_OF: Readonly<Record<XdpMode, string | null>> = {
   native: 'xdp-native',
   generic: 'xdp-generic',
   offload: null,
+  'offload-tc': null,
 };
 
 const KIND_OF: Readonly<Record<XdpMode, string>> = {
   native: 'xdp-native',
   generic: 'xdp-generic',
   offload: 'xdp-offload',
+  'offload-tc': 'xdp-offload',
 };
 
 /** Tells rulesets apart; independent of how they were read. */
@@ -47,7 +49,7 @@ function profileName(command: Command, options: DeployOptions): string {
   const [name, second] = options.profile;
   if (second !== undefined) refuseUsage(command, 'deploy loads one program: give one --profile');
   const chosen = name ?? PROFILE_OF[options.mode];
-  return chosen ?? refuseUsage(command, '--mode offload needs --profile: which NIC is it?');
+  return chosen ?? refuseUsage(command, `--mode ${options.mode} needs --profile: which NIC is it?`);
 }
 
 /** The batch that fills the program's sets, or null when it is complete by itself. */
@@ -123,7 +125,9 @@ async function runDeploy(
   const transport = openLocalTransport();
   const situation = unwrapResult(await settleFlows(transport, read, options));
   if (situation === null) return;
-  const placed = unwrapResult(placeTier(situation, profile));
+  const placed = unwrapResult(
+    placeTier({ ...situation, hook: options.mode === 'offload-tc' ? 'tc' : 'xdp' }, profile),
+  );
   if (placed === null) return;
   const { device } = situation.facts;
   const request = requestOf(placed.artifact, situation.ruleset, device, options);
@@ -144,7 +148,7 @@ export function addDeployCommand(program: Command): void {
     .description('compile for a device of this machine and attach, atomically')
     .addOption(
       new Option('--mode <MODE>', 'where the program runs')
-        .choices(['native', 'generic', 'offload'])
+        .choices(['native', 'generic', 'offload', 'offload-tc'])
         .default('native'),
     )
     .option('--dry-run', 'say what would be done, and do nothing')

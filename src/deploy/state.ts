@@ -22,7 +22,7 @@ const ownerSchema = z.object({
 });
 
 const deploymentSchema = z.object({
-  mode: z.enum(['native', 'generic', 'offload']),
+  mode: z.enum(['native', 'generic', 'offload', 'offload-tc']),
   /** Its directory below the device's pin directory. */
   generation: whole,
   programId: whole,

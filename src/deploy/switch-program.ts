@@ -1,10 +1,12 @@
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import {
   type AttachedProgram,
+  addQdisc,
   attachArgv,
   detachArgv,
   formatProgram,
   inspectDevice,
+  isInNic,
   type XdpMode,
 } from './attachment.ts';
 import { explainDriver, watchKernelLog } from './driver-errors.ts';
@@ -23,7 +25,7 @@ export interface SwitchPlan {
 }
 
 function excludes(a: XdpMode, b: XdpMode): boolean {
-  return a === b || (a !== 'offload' && b !== 'offload');
+  return isInNic(a) === isInNic(b);
 }
 
 /** Which of the programs are in the new one's way. */
@@ -45,6 +47,8 @@ const HELP: Readonly<Record<XdpMode, string>> = {
   native: 'nothing was changed; where the driver has no native mode, --mode generic works',
   generic: 'nothing was changed',
   offload: 'nothing was changed; dmesg may say more',
+  'offload-tc':
+    'nothing was changed; the device needs `ethtool -K IF hw-tc-offload on`; dmesg may say more',
 };
 
 const DISPLACE_HELP = 'a program attached by a BPF link can only be removed by its owner';
@@ -80,9 +84,16 @@ export async function switchProgram(
     });
     if (!detached.ok) return detached;
   }
+  if (mode === 'offload-tc') {
+    const placed = await addQdisc(transport, device);
+    if (!placed.ok) {
+      await restore(transport, plan, generation);
+      return placed;
+    }
+  }
   const argv = attachArgv(device, mode, generation.program, replaces !== null);
   const what = `attach the program to ${device} (${mode})`;
-  const watch = mode === 'offload' ? await watchKernelLog(transport) : null;
+  const watch = isInNic(mode) ? await watchKernelLog(transport) : null;
   const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
     help: HELP[mode],
   });

@@ -2,10 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { compileXdp, isXdpProfile, PROGRAM } from '../../src/backends/ebpf-offload/compile.ts';
+import { attachArgv, detachArgv } from '../../src/deploy/attachment.ts';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
 import type { Transport } from '../../src/deploy/transport.ts';
+import { flatten } from '../../src/ir/flatten.ts';
+import { readJsonText } from '../../src/nft/ruleset-json.ts';
+import { loadProfile } from '../../src/profile/load.ts';
 import { READY_BATCH, TEST_LAYOUT, testObject } from '../support/deploy-objects.ts';
-import { unwrap } from '../support/pipeline.ts';
+import { labFacts, unwrap } from '../support/pipeline.ts';
+import { makeCorpus } from './corpus.ts';
 import { MAKE_DEVICE, probeLab, runInLab } from './lab.ts';
 
 const obstacle = probeLab();
@@ -27,27 +33,34 @@ function quote(word: string): string {
 }
 
 /** A machine that answers as a NIC without a program would, and writes down what is run on it. */
-function recordingTransport(): { readonly transport: Transport; readonly script: string[] } {
+function recordingTransport(program: string): {
+  readonly transport: Transport;
+  readonly script: string[];
+} {
   const script: string[] = [];
+  const prog = { id: 7, name: program };
   let attached: object[] = [];
+  let filters: object[] = [];
   const link = (): string => JSON.stringify([{ ifname: DEVICE, ifindex: 2, xdp: { attached } }]);
   const answers: readonly (readonly [string, () => string])[] = [
     ['id -u', () => '0\n'],
     ['stat -f', () => 'bpf_fs\n'],
     ['cat /proc', () => 'boot\n'],
     ['ip -j', link],
-    ['bpftool -j prog show', () => JSON.stringify({ id: 7, name: 'filter' })],
+    ['tc -j filter', () => JSON.stringify(filters)],
+    ['bpftool -j prog show', () => JSON.stringify(prog)],
     ['bpftool -j map dump', () => '[]'],
     ['bpftool batch', () => '7: xdp\n'],
   ];
   const transport: Transport = {
     async run(argv, { input } = {}) {
       const text = argv.join(' ');
-      if (text.includes('net attach')) attached = [{ mode: 3, prog: { id: 7, name: 'filter' } }];
+      if (text.includes('net attach')) attached = [{ mode: 3, prog }];
+      if (text.includes('filter add')) filters = [{ options: { in_hw: true, prog } }];
       const file = `input${script.length}`;
       if (input !== undefined) writeFileSync(join(folder, file), input);
       // The device's own words are asked for before and after, which nothing depends on here.
-      if (['mkdir', 'bpftool'].includes(argv[0] ?? '')) {
+      if (['mkdir', 'bpftool', 'tc'].includes(argv[0] ?? '')) {
         script.push(`${argv.map(quote).join(' ')} <${input === undefined ? '/dev/null' : file}`);
       }
       const answer = answers.find(([start]) => text.startsWith(start));
@@ -69,7 +82,7 @@ it('says why the simulated NIC cannot be asked', ({ skip }) => {
 });
 
 inLab('loads for the device, fills, attaches; counters can be read', async () => {
-  const { transport, script } = recordingTransport();
+  const { transport, script } = recordingTransport('filter');
   const request: DeployRequest = {
     mode: 'offload',
     ...{ device: DEVICE, program: 'filter', maps: READY_BATCH, force: false },
@@ -94,4 +107,35 @@ bpftool -j map dump pinned /sys/fs/bpf/nft-offload/${DEVICE}/1/maps/counters`;
   expect(stdout).toContain('xdpoffload');
   expect(stdout).toContain('"key":["0x00","0x00","0x00","0x00"],"value":["0x01"');
   expect(stdout.match(/"0x00"/g)?.length).toBeGreaterThan(32);
+});
+
+inLab('attaches as a filter of tc, replaces that, and takes it off', async () => {
+  const netdevsim = unwrap(await loadProfile('netdevsim'));
+  const sample = makeCorpus(DEVICE).find(({ name }) => name === 'counted 1');
+  if (!isXdpProfile(netdevsim) || sample === undefined) throw new Error('bug: not in the lab');
+  const ruleset = unwrap(readJsonText(sample.json, sample.name));
+  const { classifier } = flatten(ruleset, labFacts('host'));
+  const { elf, counters, owners } = unwrap(compileXdp(classifier, netdevsim, { hook: 'tc' }));
+  const { transport, script } = recordingTransport(PROGRAM);
+  const request: DeployRequest = {
+    ...{ mode: 'offload-tc', device: DEVICE, program: PROGRAM, maps: null, force: false, elf },
+    ...{ counters, counterOwners: owners, rulesetChecksum: '' },
+  };
+  unwrap(await deployXdp(transport, request, { bpffs: '/sys/fs/bpf', state: folder }));
+  const pin = `/sys/fs/bpf/nft-offload/${DEVICE}/1`;
+  const words = (argv: readonly string[]): string => argv.map(quote).join(' ');
+  const { stdout, stderr } = await runInLab(
+    `${MAKE_DEVICE}
+ethtool -K ${DEVICE} hw-tc-offload on
+${script.join('\n')}
+bpftool -j map dump pinned ${pin}/maps/counters
+${words(attachArgv(DEVICE, 'offload-tc', `${pin}/program`, true))} && echo replaced
+${words(detachArgv(DEVICE, 'offload-tc'))} && echo removed
+tc -j filter show dev ${DEVICE} ingress`,
+    folder,
+  );
+  expect(stderr).not.toMatch(/rror/);
+  expect(stdout).toMatch(/"skip_sw":true,"in_hw":true/);
+  expect(stdout).toContain('"value":["0x00"');
+  expect(stdout.trimEnd().split('\n').slice(-3)).toEqual(['replaced', 'removed', '[]']);
 });
