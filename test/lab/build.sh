@@ -9,10 +9,16 @@ set -euo pipefail
 lab_here="$(cd "$(dirname "$0")" && pwd)"
 . "$lab_here/paths.sh"
 
-if [[ -x "$lab_kernel" ]]; then
+is_there() {
+  [[ -x "$lab_kernel" ]] || return 1
   echo "$lab_kernel"
-  exit 0
-fi
+}
+is_there && exit
+mkdir -p "$lab_cache"
+# One build at a time; run.sh waits for it, too.
+exec 9>"$lab_lock"
+flock 9
+is_there && exit
 missing() {
   echo "lab: no kernel: $1" >&2
   exit 3

@@ -10,6 +10,8 @@ if (($# != 1)); then
   echo "usage: run.sh 'COMMAND'" >&2
   exit 2
 fi
+# One may be being built at this moment.
+[[ ! -x "$lab_kernel" && -e "$lab_lock" ]] && flock "$lab_lock" true
 if [[ ! -x "$lab_kernel" ]]; then
   echo "lab: no kernel yet: test/lab/build.sh makes one" >&2
   exit 3

@@ -15,6 +15,7 @@ import {
   jgt,
   label,
   ldMap,
+  ldMapValue,
   ldx,
   le,
   mod,
@@ -132,6 +133,7 @@ const violations: readonly (readonly [rule: string, insn: string, insns: readonl
       ...end,
     ],
   ],
+  ['data-sections', 'r1 = ', [ldMapValue(r1, '.rodata', 0), ...end]],
   ['loops', 'goto again', [label('again'), mov(r0, 1), ja('again'), ...end]],
   ['calls', 'raw code=0x85', [{ ...raw, code: 0x85, src: 1, imm: 1 }, ...end]],
 ];

@@ -11,7 +11,11 @@ const PSEUDO_CALL = 1;
 /** Words of 4 bytes: what a device tells apart in a map's value. */
 const WORD = 4;
 
-const MEANING: Readonly<Record<Refused, string>> = {
+/** What a device refuses, and what its maps do not do. */
+type Rule = Refused | 'data-sections';
+
+const MEANING: Readonly<Record<Rule, string>> = {
+  'data-sections': 'no read-only data',
   mod: 'no remainder',
   'little-endian': 'no conversion to little-endian',
   'store-immediate': 'stores only registers',
@@ -142,31 +146,35 @@ function findReadAtomics(insns: readonly Insn[], values: readonly (Known | null)
  */
 export function checkDialect(
   insns: readonly Insn[],
-  { refused }: Dialect,
+  { refused, dataSections }: Dialect,
   device: string,
 ): Diagnostic[] {
-  if (refused.size === 0) return [];
   const { slots, targets } = layOut(insns);
-  const report = (rule: Refused, index: number): Diagnostic => {
+  const report = (rule: Rule, index: number): Diagnostic => {
     const insn = insns[index];
     const text = insn === undefined ? '' : formatInsn(insn);
     const message = `insn ${slots[index]} (${text}): ${device} takes ${MEANING[rule]} (${rule})`;
     return errorAt('ebpf/dialect', message);
   };
+  const inData = insns.flatMap(({ kind }, index) =>
+    kind === 'ld_map_value' && !dataSections ? report('data-sections', index) : [],
+  );
+  if (refused.size === 0) return inData;
   const values = trackValues(insns);
   if (values === null) {
     const back = insns.findIndex((_, index) => {
       const target = targets[index] ?? -1;
       return target !== -1 && target <= index;
     });
-    return [report('loops', back)];
+    return [...inData, report('loops', back)];
   }
   const readAtomics = findReadAtomics(insns, values);
-  return insns.flatMap((insn, index) => {
+  const others = insns.flatMap((insn, index) => {
     const known = values[index] ?? null;
     if (known === null) return [];
     const found = problemsOf(insn, known);
     if (readAtomics.has(index)) found.push('read-of-atomic');
     return found.filter((rule) => refused.has(rule)).map((rule) => report(rule, index));
   });
+  return [...inData, ...others];
 }
