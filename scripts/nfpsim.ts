@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { compileXdp, isXdpProfile } from '../src/backends/ebpf-offload/compile.ts';
 import type { HookName } from '../src/backends/ebpf-offload/hook.ts';
+import { type Facts, nothingKnown } from '../src/ir/facts.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
 import { loadProfile } from '../src/profile/load.ts';
@@ -39,10 +40,9 @@ if (program === undefined) {
 }
 const profile = need(await loadProfile('agilio'));
 if (!isXdpProfile(profile)) throw new Error('bug: agilio is no XDP profile');
-const facts = {
-  ...{ device: DEVICE, role: 'host' as const, localAddresses: null, mac: null },
-  ...{ groOff: true, rpFilterOff: true, routed: true, rxVlanOff: true },
-  ...{ conntrackFresh: false, soleDevice: false },
+const facts: Facts = {
+  ...nothingKnown(DEVICE),
+  ...{ role: 'host', groOff: true, rpFilterOff: true, routed: true, rxVlanOff: true },
 };
 
 const edge: Sample = {
