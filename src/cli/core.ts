@@ -16,7 +16,7 @@ export type TargetName = (typeof TARGETS)[number];
 
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
-  ebpf: ['elf'],
+  ebpf: ['elf', 'elf-tc'],
   cbpf: ['ddd', 'dd', 'asm', 'bytecode', 'json'],
   tcam: ['json'],
 };
@@ -59,7 +59,7 @@ export interface TraceReport {
   }[];
 }
 
-function place({ target, profile, ...situation }: CompileRequest): Result<PlacedTier> {
+function place({ target, format, profile, ...situation }: CompileRequest): Result<PlacedTier> {
   if (target !== 'ebpf' || profile === null) {
     return fail(
       errorAt('compile/no-backend', `there is no ${target} backend yet`, {
@@ -67,7 +67,14 @@ function place({ target, profile, ...situation }: CompileRequest): Result<Placed
       }),
     );
   }
-  return placeTier(situation, profile);
+  if (format !== 'elf-tc') return placeTier(situation, profile);
+  // In the host, tc sees frames without their VLAN tag; on a card they are as on the wire.
+  if (profile.kind === 'xdp-offload') return placeTier({ ...situation, hook: 'tc' }, profile);
+  return fail(
+    errorAt('compile/tc-offload', `format elf-tc is for cards, and ${profile.name} is none`, {
+      help: 'use a profile of kind xdp-offload, or --format elf',
+    }),
+  );
 }
 
 /** Compiles for one target. */

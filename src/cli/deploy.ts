@@ -44,12 +44,14 @@ const PROFILE_OF: Readonly<Record<XdpMode, string | null>> = {
   native: 'xdp-native',
   generic: 'xdp-generic',
   offload: null,
+  'offload-tc': null,
 };
 
 const KIND_OF: Readonly<Record<XdpMode, string>> = {
   native: 'xdp-native',
   generic: 'xdp-generic',
   offload: 'xdp-offload',
+  'offload-tc': 'xdp-offload',
 };
 
 /** Tells rulesets apart; independent of how they were read. */
@@ -64,7 +66,13 @@ function profileName(command: Command, options: DeployOptions): string {
   const [name, second] = options.profile;
   if (second !== undefined) refuseUsage(command, 'deploy loads one program: give one --profile');
   const chosen = name ?? PROFILE_OF[options.mode];
-  return chosen ?? refuseUsage(command, '--mode offload needs --profile: which NIC is it?');
+  return chosen ?? refuseUsage(command, `--mode ${options.mode} needs --profile: which NIC is it?`);
+}
+
+/** The batch that fills the program's sets, or null when it is complete by itself. */
+function mapsOf({ files }: XdpArtifact): string | null {
+  const file = files.find(({ suffix }) => suffix === '.maps');
+  return file === undefined ? null : new TextDecoder().decode(file.content);
 }
 
 function requestOf(
@@ -78,7 +86,7 @@ function requestOf(
     mode: options.mode,
     elf: artifact.elf,
     program: PROGRAM,
-    maps: null,
+    maps: mapsOf(artifact),
     counters: artifact.counters,
     owners: artifact.owners.map(ownerOf),
     rulesetChecksum: checksumOf(ruleset),
@@ -166,7 +174,8 @@ async function deployOn(
   const granted = checkGranted(settled.value);
   if (!granted.ok) return granted;
   const situation = granted.value;
-  const placed = placeTier(situation, profile);
+  const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
+  const placed = placeTier({ ...situation, hook }, profile);
   if (!placed.ok) return placed;
   const { device } = situation.facts;
   const request = requestOf(placed.value.artifact, situation.ruleset, device, options);
@@ -233,7 +242,7 @@ export function addDeployCommand(program: Command): void {
     .description('compile for a device of this machine, or of others, and attach, atomically')
     .addOption(
       new Option('--mode <MODE>', 'where the program runs')
-        .choices(['native', 'generic', 'offload'])
+        .choices(['native', 'generic', 'offload', 'offload-tc'])
         .default('native'),
     )
     .addOption(

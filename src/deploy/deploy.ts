@@ -26,7 +26,7 @@ import {
 export interface DeployRequest {
   readonly device: string;
   readonly mode: XdpMode;
-  /** A relocatable object whose section `xdp` holds one program. */
+  /** A relocatable object that holds one program for the mode. */
   readonly elf: Uint8Array;
   /** That program's symbol. */
   readonly program: string;

@@ -22,7 +22,7 @@ export const ownerSchema = z.object({
   index: whole.nullable(),
 });
 
-export const modeSchema = z.enum(['native', 'generic', 'offload']);
+export const modeSchema = z.enum(['native', 'generic', 'offload', 'offload-tc']);
 
 /** See `CounterLayout`. */
 export const counterLayoutSchema = z.object({
