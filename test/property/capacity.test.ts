@@ -142,7 +142,9 @@ it('drops in a row of tiers all that any of them could drop alone', () => {
       const [all, each] = [together, alone].map((tiers) =>
         tiers.map(({ compiled }) => compiled.interpret()),
       );
-      for (const frame of FRAMES) {
+      for (const [at, frame] of FRAMES.entries()) {
+        // A tier that cannot load ports at all does not mind that a later fragment has none.
+        if (PACKETS[at]?.fragment === 'later') continue;
         const isDropped = each?.some((run) => run(frame) === 'drop') === true;
         if (isDropped) dropped += 1;
         expect(
