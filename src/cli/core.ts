@@ -1,5 +1,4 @@
 import type { Artifact } from '../backends/backend.ts';
-import type { CbpfOptions } from '../backends/cbpf/compile.ts';
 import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
 import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../backends/ebpf-offload/memory.ts';
@@ -10,7 +9,7 @@ import { printClassifier, printRuleset } from '../ir/print.ts';
 import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
-import { type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
+import { type CbpfRequest, type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -35,7 +34,7 @@ export interface CompileRequest extends Situation {
   readonly format: string;
   /** Null when the target needs none and none was given. */
   readonly profile: Profile | null;
-  readonly cbpf: Omit<CbpfOptions, 'format' | 'mayMiscount'>;
+  readonly cbpf: Omit<CbpfRequest, 'format'>;
 }
 
 export interface TraceRequest extends Situation {

@@ -2,8 +2,10 @@ import { type CbpfArtifact, type CbpfOptions, compileCbpf } from '../backends/cb
 import type { Classifier } from '../ir/classifier.ts';
 import { concede } from '../ir/concede.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
+import type { RuleId } from '../ir/ruleset.ts';
 import type { CbpfProfile } from '../profile/schema.ts';
 import { type Result, succeed } from '../support/diagnostics.ts';
+import { captureRule } from './capture.ts';
 import type { Situation } from './place.ts';
 
 /** A ruleset as a classic BPF program. */
@@ -27,6 +29,11 @@ function cutClassifier(classifier: Classifier, count: number): Classifier {
   return { ...classifier, entries };
 }
 
+/** How a ruleset becomes a program; `rule`: what this one matches is selected, null for what is dropped. */
+export interface CbpfRequest extends Omit<CbpfOptions, 'mayMiscount'> {
+  readonly rule: RuleId | null;
+}
+
 /**
  * Compiles a ruleset to classic BPF: everything that can be decided or, where that is too long, the
  * longest beginning of the path that fits, found by halving.
@@ -34,7 +41,7 @@ function cutClassifier(classifier: Classifier, count: number): Classifier {
 export function placeCbpf(
   situation: Situation,
   profile: CbpfProfile,
-  options: Omit<CbpfOptions, 'mayMiscount'>,
+  options: CbpfRequest,
 ): Result<PlacedCbpf> {
   const granted = new Set(situation.concessions);
   // Linux takes the tag out of the frame and tells it beside, whatever the NIC does.
@@ -44,7 +51,8 @@ export function placeCbpf(
     loopedCopies: false,
     flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
   });
-  const classifier = concede(flattened.classifier, granted);
+  const conceded = concede(flattened.classifier, granted);
+  const classifier = options.rule === null ? conceded : captureRule(conceded, options.rule);
   const compile = (part: Classifier) =>
     compileCbpf(part, profile, { ...options, mayMiscount: granted.has('counters') });
   const placed = { profile, flattened: { ...flattened, classifier } };
