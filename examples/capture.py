@@ -28,12 +28,12 @@ def attach(sock, path):
 def main():
     device, path, count = (sys.argv[1:] + ["0"])[:3]
     out = sys.stdout.buffer
-    out.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, LINKTYPE_ETHERNET))
-    out.flush()
     # Without a protocol nothing comes in before the filter is there.
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     attach(sock, path)
     sock.bind((device, ETH_P_ALL))
+    out.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, LINKTYPE_ETHERNET))
+    out.flush()
     left = int(count)
     while True:
         frame = sock.recv(262144)

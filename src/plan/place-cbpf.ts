@@ -44,9 +44,9 @@ export function placeCbpf(
   options: CbpfRequest,
 ): Result<PlacedCbpf> {
   const granted = new Set(situation.concessions);
-  // Linux takes the tag out of the frame and tells it beside, whatever the NIC does.
-  const hasTags = options.dialect === 'linux';
-  const facts = hasTags ? { ...situation.facts, rxVlanOff: true } : situation.facts;
+  // Where Linux runs a program it has merged segments and taken the tag out, as for the hooks.
+  const isLinux = options.dialect === 'linux';
+  const facts = isLinux ? { ...situation.facts, rxVlanOff: true, groOff: true } : situation.facts;
   const flattened = flatten(situation.ruleset, facts, {
     loopedCopies: false,
     flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
