@@ -1,4 +1,10 @@
-import { type CbpfArtifact, type CbpfOptions, compileCbpf } from '../backends/cbpf/compile.ts';
+import {
+  buildProgram,
+  type CbpfArtifact,
+  type CbpfOptions,
+  type CbpfProgram,
+  packProgram,
+} from '../backends/cbpf/compile.ts';
 import type { Classifier } from '../ir/classifier.ts';
 import { concede } from '../ir/concede.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
@@ -34,16 +40,46 @@ export interface CbpfRequest extends Omit<CbpfOptions, 'mayMiscount'> {
   readonly rule: RuleId | null;
 }
 
+/** Instructions that may be left free rather than look for a longer beginning. */
+const ROOM = 16;
+
 /**
- * Compiles a ruleset to classic BPF: everything that can be decided or, where that is too long, the
- * longest beginning of the path that fits, found by halving.
+ * A beginning of the path whose program fits and has not more than `ROOM` left, or the next longer one
+ * does not fit: looked for where length in proportion puts it, and by halving in turn.
+ */
+function fitBeginning(
+  classifier: Classifier,
+  limit: number,
+  whole: number,
+  build: (part: Classifier) => CbpfProgram,
+): { readonly program: CbpfProgram; readonly fitted: number } {
+  let best = { program: build(cutClassifier(classifier, 0)), fitted: 0 };
+  let tooMany = { count: classifier.entries.length, size: whole };
+  for (let step = 0; ; step += 1) {
+    const { fitted, program } = best;
+    const size = program.lines.length;
+    const gap = tooMany.count - fitted;
+    if (gap <= 1 || (fitted > 0 && limit - size <= ROOM)) return best;
+    const share = step % 3 === 2 ? 0.5 : (limit - size) / (tooMany.size - size);
+    const count = fitted + Math.min(gap - 1, Math.max(1, Math.floor(gap * share)));
+    const tried = build(cutClassifier(classifier, count));
+    if (tried.lines.length <= limit) best = { program: tried, fitted: count };
+    else tooMany = { count, size: tried.lines.length };
+  }
+}
+
+/**
+ * Compiles a ruleset to classic BPF: everything that can be decided or, where that is too long, a
+ * beginning of the path that fits.
  */
 export function placeCbpf(
   situation: Situation,
   profile: CbpfProfile,
-  options: CbpfRequest,
+  request: CbpfRequest,
 ): Result<PlacedCbpf> {
   const granted = new Set(situation.concessions);
+  const { rule, ...given } = request;
+  const options: CbpfOptions = { ...given, mayMiscount: granted.has('counters') };
   // Where Linux runs a program it has merged segments and taken the tag out, as for the hooks.
   const isLinux = options.dialect === 'linux';
   const facts = isLinux ? { ...situation.facts, rxVlanOff: true, groOff: true } : situation.facts;
@@ -52,24 +88,15 @@ export function placeCbpf(
     flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
   });
   const conceded = concede(flattened.classifier, granted);
-  const classifier = options.rule === null ? conceded : captureRule(conceded, options.rule);
-  const compile = (part: Classifier) =>
-    compileCbpf(part, profile, { ...options, mayMiscount: granted.has('counters') });
-  const placed = { profile, flattened: { ...flattened, classifier } };
-  const whole = compile(classifier);
-  if (whole.ok) {
-    return succeed({ ...placed, artifact: whole.value, fitted: null }, whole.diagnostics);
-  }
-  let fitted = 0;
-  let tooMany = classifier.entries.length;
-  let best = compile(cutClassifier(classifier, 0));
-  while (tooMany - fitted > 1) {
-    const middle = (fitted + tooMany) >> 1;
-    const tried = compile(cutClassifier(classifier, middle));
-    if (tried.ok) {
-      fitted = middle;
-      best = tried;
-    } else tooMany = middle;
-  }
-  return best.ok ? succeed({ ...placed, artifact: best.value, fitted }, best.diagnostics) : best;
+  const classifier = rule === null ? conceded : captureRule(conceded, rule);
+  const build = (part: Classifier): CbpfProgram => buildProgram(part, options);
+  const limit = profile.limits.insns.value;
+  const whole = build(classifier);
+  const size = whole.lines.length;
+  const { program, fitted } =
+    size <= limit ? { program: whole, fitted: null } : fitBeginning(classifier, limit, size, build);
+  const packed = packProgram(program, profile, options);
+  if (!packed.ok) return packed;
+  const placed = { profile, flattened: { ...flattened, classifier }, artifact: packed.value };
+  return succeed({ ...placed, fitted }, packed.diagnostics);
 }

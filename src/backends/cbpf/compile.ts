@@ -96,20 +96,31 @@ function compilePieces(classifier: Classifier, options: CbpfOptions): Candidate 
   };
 }
 
+/** A program of any length, with what it was made from. */
+export interface CbpfProgram {
+  readonly specialised: Specialised;
+  readonly decision: Decision;
+  readonly lines: readonly Line[];
+}
+
 /**
- * Compiles a classifier to one classic BPF program: specialise, decide, lower, thread, order. The
- * program drops a frame only where the classifier does, as far as its `frames` are met, and hands on
- * every other one.
+ * Makes a classifier one program, however long: specialise, decide, lower, thread, order. The program
+ * drops a frame only where the classifier does, as far as its `frames` are met, and hands on every
+ * other one.
  */
-export function compileCbpf(
-  classifier: Classifier,
-  profile: CbpfProfile,
-  options: CbpfOptions = CBPF_DEFAULTS,
-): Result<CbpfArtifact> {
+export function buildProgram(classifier: Classifier, options: CbpfOptions): CbpfProgram {
   const capabilities = capabilitiesOf(options, options.mayMiscount);
   const specialised = specialise(classifier, capabilities);
   const compileLines = options.perRule ? compilePieces : compileShortest;
-  const { decision, lines } = compileLines(specialised.classifier, options);
+  return { specialised, ...compileLines(specialised.classifier, options) };
+}
+
+/** A program as an artifact; refused where it is too long for the profile. */
+export function packProgram(
+  { specialised, decision, lines }: CbpfProgram,
+  profile: CbpfProfile,
+  options: CbpfOptions,
+): Result<CbpfArtifact> {
   const insns = lines.map(({ insn }) => insn);
   const limit = profile.limits.insns.value;
   if (insns.length > limit) {
@@ -136,6 +147,15 @@ export function compileCbpf(
     },
     lengthWarnings(insns.length, profile, options.format),
   );
+}
+
+/** `buildProgram`, then `packProgram`. */
+export function compileCbpf(
+  classifier: Classifier,
+  profile: CbpfProfile,
+  options: CbpfOptions = CBPF_DEFAULTS,
+): Result<CbpfArtifact> {
+  return packProgram(buildProgram(classifier, options), profile, options);
 }
 
 /** Bytecode is for places that differ in how long a program they take. */
