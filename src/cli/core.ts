@@ -1,4 +1,5 @@
 import type { Artifact } from '../backends/backend.ts';
+import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
 import type { Entry } from '../ir/classifier.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -6,6 +7,7 @@ import { printClassifier, printRuleset } from '../ir/print.ts';
 import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
+import { type CbpfRequest, type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -17,7 +19,7 @@ export type TargetName = (typeof TARGETS)[number];
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
   ebpf: ['elf', 'elf-tc'],
-  cbpf: ['ddd', 'dd', 'asm', 'bytecode', 'json'],
+  cbpf: CBPF_FORMATS,
   tcam: ['json'],
 };
 
@@ -30,8 +32,7 @@ export interface CompileRequest extends Situation {
   readonly format: string;
   /** Null when the target needs none and none was given. */
   readonly profile: Profile | null;
-  /** What a cBPF program returns. */
-  readonly returns: { readonly drop: number; readonly continue: number };
+  readonly cbpf: Omit<CbpfRequest, 'format'>;
 }
 
 export interface TraceRequest extends Situation {
@@ -59,11 +60,22 @@ export interface TraceReport {
   }[];
 }
 
-function place({ target, format, profile, ...situation }: CompileRequest): Result<PlacedTier> {
+function isCbpfFormat(format: string): format is CbpfFormat {
+  return CBPF_FORMATS.some((known) => known === format);
+}
+
+function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
+  const { target, profile, format, cbpf, ...situation } = request;
+  if (target === 'cbpf' && profile !== null && isCbpfFormat(format)) {
+    if (profile.kind === 'cbpf') return placeCbpf(situation, profile, { ...cbpf, format });
+    const help = 'use --profile cbpf, or one of your own of that kind';
+    const message = `profile ${profile.name} is of kind ${profile.kind}, not cbpf`;
+    return fail(errorAt('compile/profile-kind', message, { help }));
+  }
   if (target !== 'ebpf' || profile === null) {
     return fail(
       errorAt('compile/no-backend', `there is no ${target} backend yet`, {
-        help: 'use --target ebpf',
+        help: 'use --target ebpf or --target cbpf',
       }),
     );
   }
@@ -81,8 +93,10 @@ function place({ target, format, profile, ...situation }: CompileRequest): Resul
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
   const placed = place(request);
   if (!placed.ok) return placed;
-  const { artifact, choice, profile } = placed.value;
-  if (choice === null) return succeed(artifact, placed.diagnostics);
+  const { artifact, profile } = placed.value;
+  const isWhole =
+    'choice' in placed.value ? placed.value.choice === null : placed.value.fitted === null;
+  if (isWhole) return succeed(artifact, placed.diagnostics);
   return succeed(artifact, [
     ...placed.diagnostics,
     {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
-import { PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
+import { isXdpProfile, PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
@@ -12,8 +12,8 @@ import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
 import { statusXdp } from '../deploy/status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { placeTier, type Situation } from '../plan/place.ts';
-import type { Profile } from '../profile/schema.ts';
+import { placeXdp, type Situation } from '../plan/place.ts';
+import type { XdpProfile } from '../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
@@ -162,7 +162,7 @@ async function deployOn(
   command: Command,
   machine: Machine,
   given: Given,
-  profile: Profile,
+  profile: XdpProfile,
   options: DeployOptions,
   isAsking: boolean,
 ): Promise<Result<Report>> {
@@ -175,7 +175,7 @@ async function deployOn(
   if (!granted.ok) return granted;
   const situation = granted.value;
   const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
-  const placed = placeTier({ ...situation, hook }, profile);
+  const placed = placeXdp({ ...situation, hook }, profile);
   if (!placed.ok) return placed;
   const { device } = situation.facts;
   const request = requestOf(placed.value.artifact, situation.ruleset, device, options);
@@ -203,7 +203,7 @@ async function runDeploy(
   const profiles = unwrapResult(await loadProfiles([name]));
   const profile = profiles?.[0];
   if (profile === undefined) return;
-  if (profile.kind !== KIND_OF[options.mode]) {
+  if (!isXdpProfile(profile) || profile.kind !== KIND_OF[options.mode]) {
     refuseUsage(
       command,
       `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`,

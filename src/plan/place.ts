@@ -1,4 +1,5 @@
 import type { AttachHook, Tier } from '../backends/backend.ts';
+import type { XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
@@ -104,6 +105,18 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
   const [only] = placed.value;
   if (only === undefined) throw new Error('bug: a profile without a tier');
   return succeed(only, placed.diagnostics);
+}
+
+/** As `placeTier`, for a profile whose program is attached to a device. */
+export function placeXdp(
+  situation: Situation,
+  profile: Profile,
+): Result<PlacedTier & { readonly artifact: XdpArtifact }> {
+  const placed = placeTier(situation, profile);
+  if (!placed.ok) return placed;
+  const { artifact } = placed.value;
+  if (!('elf' in artifact)) throw new Error(`bug: ${profile.name} made no object`);
+  return succeed({ ...placed.value, artifact }, placed.diagnostics);
 }
 
 /**

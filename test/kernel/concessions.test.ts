@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Concession } from '../../src/ir/concede.ts';
-import { placeTier } from '../../src/plan/place.ts';
+import { placeXdp } from '../../src/plan/place.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { withElfFile } from '../support/elf-file.ts';
 import { ethernet, ipv4, tcp, udp } from '../support/frames.ts';
@@ -56,7 +56,7 @@ async function compare(text: string, concessions: readonly Concession[]) {
   const facts = { ...labFacts('host'), rpFilterOff: false };
   const profile = unwrap(await loadProfile('xdp-native'));
   const situation = { ruleset, facts, concessions, replyPorts: null };
-  const { artifact, compiled } = unwrap(placeTier(situation, profile));
+  const { artifact, compiled } = unwrap(placeXdp(situation, profile));
   const run = compiled.interpret();
   const dropped = FRAMES.map((frame) => run(frame) === 'drop');
   const passes = async (): Promise<readonly boolean[]> => {

@@ -12,7 +12,7 @@ import { type Facts, nothingKnown } from '../../src/ir/facts.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
-import { placeTier } from '../../src/plan/place.ts';
+import { placeXdp } from '../../src/plan/place.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import type { XdpProfile } from '../../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../../src/support/diagnostics.ts';
@@ -105,7 +105,7 @@ async function compileShare(
   const value = Math.floor(share * (artifact.usage[0]?.used ?? 0));
   const limits = { ...profile.limits, insns: { ...profile.limits.insns, value } };
   const situation = { ruleset, facts, concessions: [], replyPorts: null };
-  const placed = placeTier(situation, { ...profile, limits });
+  const placed = placeXdp(situation, { ...profile, limits });
   const { flattened, artifact: cut, choice } = unwrap(placed);
   const isCut = choice !== null;
   const whole = flattened.classifier;
