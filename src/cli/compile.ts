@@ -1,6 +1,13 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Artifact } from '../backends/backend.ts';
+import {
+  DIALECTS,
+  type Dialect,
+  LINK_TYPES,
+  type LinkType,
+  type Meaning,
+} from '../backends/cbpf/meaning.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
 import type { CompileRequest, StageName, TargetName } from './core.ts';
 import { compileRuleset, emitStage, FORMATS, STAGES, TARGETS } from './core.ts';
@@ -22,6 +29,10 @@ interface CompileOptions extends CommonOptions {
   readonly emit?: StageName;
   readonly returnDrop: number;
   readonly returnContinue: number;
+  readonly dialect: Dialect;
+  readonly linktype: LinkType;
+  readonly frames: Meaning['frames'];
+  readonly perRule?: boolean;
 }
 
 /** A cBPF return value is u32: BPF_RET, include/uapi/linux/filter.h. */
@@ -32,6 +43,24 @@ function parseReturn(text: string): number {
   if (value <= MOST_RETURN) return value;
   throw new InvalidArgumentError('A number from 0 to 0xffffffff.');
 }
+
+/** Options that say how classic BPF programs are made. */
+const CBPF_OPTIONS: readonly Option[] = [
+  new Option('--return-drop <N>', 'cbpf: return value for drop').argParser(parseReturn).default(0),
+  new Option('--return-continue <N>', 'cbpf: return value for continue')
+    .argParser(parseReturn)
+    .default(MOST_RETURN, '0xffffffff'),
+  new Option('--dialect <DIALECT>', 'cbpf: linux reads tags and more beside the packet')
+    .choices(DIALECTS)
+    .default('portable'),
+  new Option('--linktype <TYPE>', 'cbpf: what packets start with')
+    .choices(LINK_TYPES)
+    .default('EN10MB'),
+  new Option('--frames <FRAMES>', 'cbpf: well-formed leaves out checks of headers, for captures')
+    .choices(['any', 'well-formed'])
+    .default('any'),
+  new Option('--per-rule', 'cbpf: one piece of code for each rule, not one optimised whole'),
+];
 
 /** Checks what commander cannot: options that belong to one target. */
 function checkUsage(command: Command, options: CompileOptions): string {
@@ -47,9 +76,16 @@ function checkUsage(command: Command, options: CompileOptions): string {
   if (options.profile.length > 1) {
     refuseUsage(command, 'compile makes one artifact: give one --profile');
   }
-  for (const name of ['returnDrop', 'returnContinue'] as const) {
-    if (target === 'cbpf' || command.getOptionValueSource(name) === 'default') continue;
-    refuseUsage(command, '--return-drop and --return-continue belong to --target cbpf');
+  for (const option of CBPF_OPTIONS) {
+    const source = command.getOptionValueSource(option.attributeName());
+    if (target === 'cbpf' || source === 'default' || source === undefined) continue;
+    refuseUsage(command, `${option.long} belongs to --target cbpf`);
+  }
+  if (options.dialect === 'linux' && options.linktype === 'LINUX_SLL2') {
+    refuseUsage(command, 'the kernel gives no filter frames of --linktype LINUX_SLL2');
+  }
+  if (options.returnDrop === options.returnContinue) {
+    refuseUsage(command, '--return-drop and --return-continue must differ');
   }
   if (options.emit !== undefined && options.output !== undefined) {
     refuseUsage(command, '--emit prints to standard output: leave -o out');
@@ -102,14 +138,22 @@ async function runCompile(
   const format = checkUsage(command, options);
   const situation = unwrapResult(await readSituation(command, path, options));
   if (situation === null) return;
-  const profiles = unwrapResult(await loadProfiles(options.profile));
+  const isCbpf = options.target === 'cbpf';
+  const named = isCbpf && options.profile.length === 0 ? ['cbpf'] : options.profile;
+  const profiles = unwrapResult(await loadProfiles(named));
   if (profiles === null) return;
   const request: CompileRequest = {
     ...situation,
     target: options.target,
     format,
-    profile: options.target === 'ebpf' || options.profile.length > 0 ? (profiles[0] ?? null) : null,
-    returns: { drop: options.returnDrop, continue: options.returnContinue },
+    profile: options.target !== 'tcam' || options.profile.length > 0 ? (profiles[0] ?? null) : null,
+    cbpf: {
+      dialect: options.dialect,
+      linkType: options.linktype,
+      frames: options.frames,
+      returns: { drop: options.returnDrop, continue: options.returnContinue },
+      perRule: options.perRule === true,
+    },
   };
   if (options.emit !== undefined) {
     const text = unwrapResult(emitStage(request, options.emit));
@@ -127,7 +171,7 @@ export function addCompileCommand(program: Command): void {
   const formats = Object.entries(FORMATS).map(
     ([target, names]) => `${target}: ${names.join(', ')}`,
   );
-  addHostOption(addCommonOptions(program.command('compile')))
+  const command = addHostOption(addCommonOptions(program.command('compile')))
     .description('compile what can be decided early to BPF or a TCAM table')
     .addOption(
       new Option('--target <TARGET>', 'what to compile for').choices(TARGETS).makeOptionMandatory(),
@@ -135,15 +179,6 @@ export function addCompileCommand(program: Command): void {
     .option('--format <FORMAT>', `output format (${formats.join('; ')})`)
     .option('-o, --output <FILE>', 'where to write; replaced only when all of it is good')
     .addOption(new Option('--emit <STAGE>', 'print this stage instead').choices(STAGES))
-    .addOption(
-      new Option('--return-drop <N>', 'cbpf: return value for drop')
-        .argParser(parseReturn)
-        .default(0),
-    )
-    .addOption(
-      new Option('--return-continue <N>', 'cbpf: return value for continue')
-        .argParser(parseReturn)
-        .default(MOST_RETURN, '0xffffffff'),
-    )
     .action(runCompile);
+  for (const option of CBPF_OPTIONS) command.addOption(option);
 }

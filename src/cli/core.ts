@@ -1,4 +1,6 @@
 import type { Artifact } from '../backends/backend.ts';
+import type { CbpfOptions } from '../backends/cbpf/compile.ts';
+import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
 import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../backends/ebpf-offload/memory.ts';
 import type { Entry } from '../ir/classifier.ts';
@@ -8,6 +10,7 @@ import { printClassifier, printRuleset } from '../ir/print.ts';
 import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
+import { type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -19,7 +22,7 @@ export type TargetName = (typeof TARGETS)[number];
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
   ebpf: ['elf'],
-  cbpf: ['ddd', 'dd', 'asm', 'bytecode', 'json'],
+  cbpf: CBPF_FORMATS,
   tcam: ['json'],
 };
 
@@ -32,8 +35,7 @@ export interface CompileRequest extends Situation {
   readonly format: string;
   /** Null when the target needs none and none was given. */
   readonly profile: Profile | null;
-  /** What a cBPF program returns. */
-  readonly returns: { readonly drop: number; readonly continue: number };
+  readonly cbpf: Omit<CbpfOptions, 'format' | 'mayMiscount'>;
 }
 
 export interface TraceRequest extends Situation {
@@ -61,11 +63,22 @@ export interface TraceReport {
   }[];
 }
 
-function place({ target, profile, ...situation }: CompileRequest): Result<PlacedTier> {
+function isCbpfFormat(format: string): format is CbpfFormat {
+  return CBPF_FORMATS.some((known) => known === format);
+}
+
+function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
+  const { target, profile, format, cbpf, ...situation } = request;
+  if (target === 'cbpf' && profile !== null && isCbpfFormat(format)) {
+    if (profile.kind === 'cbpf') return placeCbpf(situation, profile, { ...cbpf, format });
+    const help = 'use --profile cbpf, or one of your own of that kind';
+    const message = `profile ${profile.name} is of kind ${profile.kind}, not cbpf`;
+    return fail(errorAt('compile/profile-kind', message, { help }));
+  }
   if (target !== 'ebpf' || profile === null) {
     return fail(
       errorAt('compile/no-backend', `there is no ${target} backend yet`, {
-        help: 'use --target ebpf',
+        help: 'use --target ebpf or --target cbpf',
       }),
     );
   }

@@ -59,6 +59,11 @@ export interface DecisionOptions {
   readonly leafRules: number;
   /** Copies of rules in all leaves, as a multiple of the rules; bounds what cutting costs. */
   readonly copies: number;
+  /**
+   * false: fragments and transport protocols get no regions of their own, each rule asks for what it
+   * needs. Slower to walk and without copies, so a few rules take less room. Default true.
+   */
+  readonly regions?: boolean;
 }
 
 export const DEFAULT_DECISION: DecisionOptions = { leafRules: 16, copies: 2 };
@@ -82,6 +87,14 @@ interface Builder extends NodeTable {
   readonly scratch: Scratch;
   readonly questions: Readonly<Record<ViewName, Map<Test, Question>>>;
 }
+
+const isLaterFragment: Question = {
+  kind: 'compare',
+  operand: { field: FRAME.fragment, mask: 0xffn, xor: 0n, shift: 0 },
+  lo: 2n,
+  hi: 2n,
+  view: 'ingress',
+};
 
 /** Asks the open tests of every row one after the other, from the last row to the first. */
 function askInTurn(builder: Builder, view: View): DecisionNode {
@@ -126,8 +139,17 @@ function ask(
   }
   for (const [base, end] of wanted) {
     node = branch(builder, { kind: 'present', base, view, end }, node, no, rule);
+    if (base === 'th') node = askFragment(builder, region, node);
   }
   return node;
+}
+
+/** Later fragments go on, where it is still open whether the frame is one. */
+function askFragment(builder: Builder, region: Region, node: DecisionNode): DecisionNode {
+  const known = region.get(FRAME.fragment.name);
+  return known !== undefined && known.hi < 2n
+    ? node
+    : branch(builder, isLaterFragment, builder.pass, node, null);
 }
 
 /** One object for each test at hooks of one view. */
@@ -312,9 +334,8 @@ function cutFragments(builder: Builder, view: View): DecisionNode {
     restrict(view.region, key, 0n, 1n),
     key,
   );
-  const operand = { field: FRAME.fragment, mask: 0xffn, xor: 0n, shift: 0 };
-  const question: Question = { kind: 'compare', operand, lo: 2n, hi: 2n, view: 'ingress' };
-  return branch(builder, question, cutProtocol(builder, later), cutProtocol(builder, other), null);
+  const yes = cutProtocol(builder, later);
+  return branch(builder, isLaterFragment, yes, cutProtocol(builder, other), null);
 }
 
 function knownFrom(facts: Readonly<Record<string, readonly [bigint, bigint]>>): Region {
@@ -367,7 +388,7 @@ export function buildDecision(
   const root = (region: Region, cut: typeof cutFragments): DecisionNode => {
     const [first] = rows;
     if (first === undefined) return builder.pass;
-    return cut(
+    return (options.regions === false ? cutRows : cut)(
       builder,
       enter(builder.scratch, rows, { counts: [], to: first.entry }, region, null),
     );

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runCommand } from './run-command.ts';
 
-const SOURCE = fileURLToPath(new URL('./kernel-lab.c', import.meta.url));
+export const KERNEL_LAB = fileURLToPath(new URL('./kernel-lab.c', import.meta.url));
+export const SOCKET_FILTER = fileURLToPath(new URL('./socket-filter.c', import.meta.url));
 
 async function exists(path: string): Promise<boolean> {
   try {
@@ -17,15 +18,15 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Path of the compiled `kernel-lab.c`; compiled once for each content of the source. */
-export async function buildLabHelper(): Promise<string> {
-  const hash = createHash('sha256').update(await readFile(SOURCE));
+/** Path of a compiled C program; compiled once for each content of the source. */
+export async function buildLabHelper(source: string = KERNEL_LAB): Promise<string> {
+  const hash = createHash('sha256').update(await readFile(source));
   const program = join(tmpdir(), `nfo-kernel-lab-${hash.digest('hex').slice(0, 16)}`);
   if (await exists(program)) return program;
   const scratch = await mkdtemp(join(tmpdir(), 'nfo-cc-'));
   try {
-    const fresh = join(scratch, 'kernel-lab');
-    await runCommand('cc', ['-O2', '-Wall', '-o', fresh, SOURCE]);
+    const fresh = join(scratch, 'helper');
+    await runCommand('cc', ['-O2', '-Wall', '-o', fresh, source]);
     await rename(fresh, program);
   } finally {
     await rm(scratch, { recursive: true });

@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { CBPF_DEFAULTS, type CbpfOptions, compileCbpf } from '../../src/backends/cbpf/compile.ts';
+import { loadProgram } from '../../src/backends/cbpf/interpret.ts';
+import { flatten } from '../../src/ir/flatten.ts';
+import type { CbpfProfile } from '../../src/profile/schema.ts';
+import { toHex } from '../../src/support/bits.ts';
+import { loadCbpfProfile, sightOf } from '../support/cbpf-run.ts';
+import { stampFrames, stopReassembly } from '../support/compare.ts';
+import {
+  hookVerdict,
+  type KernelLab,
+  openKernelLab,
+  probeKernelLab,
+} from '../support/kernel-lab.ts';
+import { type LabNamespaces, openLabNamespaces } from '../support/lab-network.ts';
+import { LAB_HOOKS } from '../support/lab-oracle.ts';
+import { readLabRuleset, unwrap } from '../support/pipeline.ts';
+import { makeFrames } from '../support/random-frames.ts';
+import { makeRuleset } from '../support/rulesets.ts';
+import { runPacketFilter, runSocketFilter } from '../support/socket-filter.ts';
+import { VARIANTS } from '../support/variants.ts';
+
+const obstacle = probeKernelLab();
+const onKernel = it.skipIf(obstacle !== null);
+
+const FRAMES = 1500;
+
+let host: KernelLab;
+let router: KernelLab;
+let wire: LabNamespaces;
+let profile: CbpfProfile;
+
+beforeAll(async () => {
+  if (obstacle !== null) return;
+  host = await openKernelLab();
+  router = await openKernelLab({ router: true });
+  wire = await openLabNamespaces(false);
+  await stopReassembly(host);
+  await stopReassembly(router);
+  profile = await loadCbpfProfile();
+});
+
+afterAll(async () => {
+  await host?.close();
+  await router?.close();
+  await wire?.close();
+});
+
+it('says why the kernel cannot be asked', ({ skip }) => {
+  if (obstacle !== null) skip(obstacle);
+});
+
+const CAPTURE: Partial<CbpfOptions> = { returns: { drop: 262_144, continue: 0 } };
+const WAYS: readonly Partial<CbpfOptions>[] = [
+  { mayMiscount: true },
+  { mayMiscount: true, ...CAPTURE },
+  { mayMiscount: true, dialect: 'linux' },
+  { mayMiscount: false, dialect: 'linux', ...CAPTURE },
+  { mayMiscount: true, perRule: true },
+];
+
+onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as const))(
+  'runs as the kernel runs it, and drops nothing that nftables delivers: %s',
+  async (_, variant, index) => {
+    const lab = variant.router ? router : host;
+    const seed = 70_000 + index;
+    const { text, pool } = makeRuleset(seed, variant);
+    const frames = stampFrames(makeFrames(seed, FRAMES, pool)).filter(({ length }) => length >= 14);
+    await lab.loadRuleset(text);
+    const { classifier } = flatten(await readLabRuleset(lab), variant.facts);
+    const observation = await lab.observe(frames);
+    const delivered = frames.map((__, at) => {
+      const verdicts = LAB_HOOKS.map((hook) => hookVerdict(observation, at, hook));
+      return verdicts[2] === 'accepted' || verdicts[3] === 'accepted';
+    });
+    for (const way of WAYS) {
+      const options = { ...CBPF_DEFAULTS, ...way };
+      const { insns, returns } = unwrap(compileCbpf(classifier, profile, options));
+      const machine = loadProgram(insns);
+      const sights = frames.map((frame) => sightOf(frame, options.linkType, options.dialect));
+      const values = sights.map((sight) =>
+        sight === null ? null : machine(sight.packet, sight.beside).value,
+      );
+      const wrong = frames.filter(
+        (__, at) => delivered[at] === true && values[at] === returns.drop,
+      );
+      expect(wrong.map(toHex), JSON.stringify(way)).toEqual([]);
+      if (options.dialect === 'linux') {
+        const seen = await runPacketFilter(insns, frames, wire);
+        const different = frames.filter(
+          (__, at) => seen[at] !== null && seen[at] !== (values[at] ?? 0) > 0,
+        );
+        expect(different.map(toHex), JSON.stringify(way)).toEqual([]);
+      } else {
+        const kept = await runSocketFilter(insns, frames);
+        const wanted = frames.map((frame, at) => Math.min(values[at] ?? 0, frame.length));
+        expect([...kept], JSON.stringify(way)).toEqual(wanted);
+      }
+    }
+  },
+);
