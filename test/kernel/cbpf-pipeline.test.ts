@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { CBPF_DEFAULTS, type CbpfOptions, compileCbpf } from '../../src/backends/cbpf/compile.ts';
+import { CBPF_DEFAULTS, type CbpfOptions } from '../../src/backends/cbpf/compile.ts';
 import { loadProgram } from '../../src/backends/cbpf/interpret.ts';
-import { flatten } from '../../src/ir/flatten.ts';
+import type { Concession } from '../../src/ir/concede.ts';
+import { placeCbpf } from '../../src/plan/place-cbpf.ts';
 import type { CbpfProfile } from '../../src/profile/schema.ts';
 import { toHex } from '../../src/support/bits.ts';
 import { loadCbpfProfile, sightOf } from '../support/cbpf-run.ts';
@@ -30,6 +31,17 @@ let router: KernelLab;
 let wire: LabNamespaces;
 let profile: CbpfProfile;
 
+/**
+ * What a socket takes is also bounded by net.core.optmem_max, which the program counts against as it
+ * is after the kernel has rewritten it: longer ones are refused with ENOMEM (sk_filter_charge()).
+ */
+const TAKEN = 2000;
+
+function shortened(profile: CbpfProfile): CbpfProfile {
+  const { limits } = profile;
+  return { ...profile, limits: { ...limits, insns: { ...limits.insns, value: TAKEN } } };
+}
+
 beforeAll(async () => {
   if (obstacle !== null) return;
   host = await openKernelLab();
@@ -37,7 +49,7 @@ beforeAll(async () => {
   wire = await openLabNamespaces(false);
   await stopReassembly(host);
   await stopReassembly(router);
-  profile = await loadCbpfProfile();
+  profile = shortened(await loadCbpfProfile());
 });
 
 afterAll(async () => {
@@ -51,12 +63,12 @@ it('says why the kernel cannot be asked', ({ skip }) => {
 });
 
 const CAPTURE: Partial<CbpfOptions> = { returns: { drop: 262_144, continue: 0 } };
-const WAYS: readonly Partial<CbpfOptions>[] = [
-  { mayMiscount: true },
-  { mayMiscount: true, ...CAPTURE },
-  { mayMiscount: true, dialect: 'linux' },
-  { mayMiscount: false, dialect: 'linux', ...CAPTURE },
-  { mayMiscount: true, perRule: true },
+const WAYS: readonly (readonly [Partial<CbpfOptions>, readonly Concession[]])[] = [
+  [{}, ['counters']],
+  [CAPTURE, ['counters']],
+  [{ dialect: 'linux' }, ['counters']],
+  [{ dialect: 'linux', ...CAPTURE }, []],
+  [{ perRule: true }, ['counters']],
 ];
 
 onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as const))(
@@ -67,15 +79,16 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
     const { text, pool } = makeRuleset(seed, variant);
     const frames = stampFrames(makeFrames(seed, FRAMES, pool)).filter(({ length }) => length >= 14);
     await lab.loadRuleset(text);
-    const { classifier } = flatten(await readLabRuleset(lab), variant.facts);
+    const ruleset = await readLabRuleset(lab);
     const observation = await lab.observe(frames);
     const delivered = frames.map((__, at) => {
       const verdicts = LAB_HOOKS.map((hook) => hookVerdict(observation, at, hook));
       return verdicts[2] === 'accepted' || verdicts[3] === 'accepted';
     });
-    for (const way of WAYS) {
+    for (const [way, concessions] of WAYS) {
       const options = { ...CBPF_DEFAULTS, ...way };
-      const { insns, returns } = unwrap(compileCbpf(classifier, profile, options));
+      const situation = { ruleset, facts: variant.facts, concessions, replyPorts: null };
+      const { insns, returns } = unwrap(placeCbpf(situation, profile, options)).artifact;
       const machine = loadProgram(insns);
       const sights = frames.map((frame) => sightOf(frame, options.linkType, options.dialect));
       const values = sights.map((sight) =>
@@ -91,6 +104,7 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
           (__, at) => seen[at] !== null && seen[at] !== (values[at] ?? 0) > 0,
         );
         expect(different.map(toHex), JSON.stringify(way)).toEqual([]);
+        expect(seen.filter((one) => one !== null).length).toBeGreaterThan(frames.length * 0.9);
       } else {
         const kept = await runSocketFilter(insns, frames);
         const wanted = frames.map((frame, at) => Math.min(values[at] ?? 0, frame.length));

@@ -9,7 +9,7 @@ import { type Packet, parsePacket } from '../../src/ir/packet.ts';
 import { specialise } from '../../src/ir/specialise.ts';
 import type { CbpfProfile } from '../../src/profile/schema.ts';
 import { toHex } from '../../src/support/bits.ts';
-import { compileDropper, loadCbpfProfile } from '../support/cbpf-run.ts';
+import { compileDropper, hasExtensions, loadCbpfProfile } from '../support/cbpf-run.ts';
 import { isLeftToKernel } from '../support/compare.ts';
 import { labFacts } from '../support/pipeline.ts';
 import { makeFrames } from '../support/random-frames.ts';
@@ -26,14 +26,6 @@ const FACTS = labFacts('host');
 const FRAMES = makeFrames(12, 400, ARBITRARY_POOL).filter(({ length }) => length >= 14);
 const PACKETS = FRAMES.map(parsePacket);
 const classifiers = rulesets.map((ruleset) => flatten(ruleset, FACTS).classifier);
-
-const EXTENSIONS = [0, 43, 44, 51, 60];
-
-/** IPv6 packets with extension headers are handed on where their transport header matters. */
-function hasExtensions({ ingress }: Packet): boolean {
-  if (ingress.nfproto !== 10) return false;
-  return EXTENSIONS.includes(ingress.frame[ingress.network + 6] ?? 0);
-}
 
 /** Bytes behind the IP header that any rule here may ask for. */
 const TRANSPORT_BYTES = 20;

@@ -89,7 +89,7 @@ static int packet_socket(int protocol, const struct sock_fprog *program)
 		.sll_protocol = htons(protocol),
 		.sll_ifindex = if_nametoindex("eth0"),
 	};
-	struct timeval patience = { .tv_sec = 1 };
+	struct timeval patience = { .tv_usec = 200000 };
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
