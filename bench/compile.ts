@@ -4,6 +4,7 @@
  */
 import { compileXdp, isXdpProfile } from '../src/backends/ebpf-offload/compile.ts';
 import { buildDecision } from '../src/ir/decision.ts';
+import { nothingKnown } from '../src/ir/facts.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import { EVERYTHING, specialise } from '../src/ir/specialise.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
@@ -22,11 +23,7 @@ function need<T>(result: Result<T>): T {
 
 const profile = need(await loadProfile('xdp-native'));
 if (!isXdpProfile(profile)) throw new Error('xdp-native is no XDP profile');
-const facts = {
-  ...{ device: 'eth0', role: null, localAddresses: null, mac: null },
-  ...{ groOff: true, rpFilterOff: false, routed: false, rxVlanOff: true },
-  ...{ conntrackFresh: false, soleDevice: false },
-};
+const facts = { ...nothingKnown('eth0'), groOff: true, rxVlanOff: true };
 
 const rows: string[] = [];
 for (const size of SIZES) {

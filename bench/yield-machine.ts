@@ -2,6 +2,7 @@
 import { parseFacts } from '../src/cli/facts.ts';
 import type { Facts } from '../src/ir/facts.ts';
 import { CT_STATE, fieldKey, META } from '../src/ir/fields.ts';
+import { arrival } from '../src/ir/flatten-link.ts';
 import { applyOperand, plain, splitKey, testedFields } from '../src/ir/operand.ts';
 import { findElement, resolveTest } from '../src/ir/resolve-test.ts';
 import type { BaseChain, Chain, Operand, Rule, Ruleset, Step, Test } from '../src/ir/ruleset.ts';
@@ -147,7 +148,8 @@ function stepIn(step: Step, state: FlowState, rule: Rule, facts: Facts): Step | 
     return rule.text.includes('rate over') ? { kind: 'test', test: NEVER } : null;
   }
   if (!testedFields(test).some((field) => fieldKey(field) === CT_STATE.name)) return step;
-  const resolved = resolveTest(test, { facts, hook: 'input', changed: [], states: [CT[state]] });
+  const site = { facts, link: arrival(facts), view: 'l3', hook: 'input', changed: [] } as const;
+  const resolved = resolveTest(test, { ...site, states: [CT[state]] });
   if (resolved === true) return null;
   return { kind: 'test', test: resolved === false ? NEVER : resolved };
 }

@@ -14,7 +14,7 @@ import {
 import { type KernelLab, openKernelLab, probeKernelLab } from '../test/support/kernel-lab.ts';
 import { makeFrames } from '../test/support/random-frames.ts';
 import { makeRuleset } from '../test/support/rulesets.ts';
-import { optionsOf, VARIANTS, type Variant } from '../test/support/variants.ts';
+import { optionsOf, PATH_VARIANTS, VARIANTS, type Variant } from '../test/support/variants.ts';
 
 const { values } = parseArgs({
   options: {
@@ -31,22 +31,25 @@ const RULESETS_PER_LAB = 40;
 const MOST_SHOWN = 5;
 
 interface Labs {
-  readonly host: KernelLab;
-  readonly router: KernelLab;
+  /** The lab of a variant's kind, opened when it is first asked for. */
+  readonly of: (variant: Variant) => Promise<KernelLab>;
   close(): Promise<void>;
 }
 
-async function openLabs(): Promise<Labs> {
-  const host = await openKernelLab();
-  const router = await openKernelLab({ router: true });
-  await stopReassembly(host);
-  await stopReassembly(router);
+function openLabs(): Labs {
+  const open = new Map<string, KernelLab>();
   return {
-    host,
-    router,
+    of: async ({ router, topology }) => {
+      const key = `${router} ${topology}`;
+      const known = open.get(key);
+      if (known !== undefined) return known;
+      const lab = await openKernelLab({ router, topology });
+      open.set(key, lab);
+      await stopReassembly(lab);
+      return lab;
+    },
     close: async () => {
-      await host.close();
-      await router.close();
+      for (const lab of open.values()) await lab.close();
     },
   };
 }
@@ -94,7 +97,7 @@ async function soak(
   const broken = new Map(LAWS.map((law) => [law, 0]));
   let failures = 0;
   let refused = 0;
-  let labs = await openLabs();
+  let labs = openLabs();
   const report = (where: string, what: string, text: string): void => {
     failures += 1;
     console.log(`${where}\n${what}`);
@@ -106,13 +109,13 @@ async function soak(
       if (variant === undefined) break;
       if (number > 0 && number % RULESETS_PER_LAB === 0) {
         await labs.close();
-        labs = await openLabs();
+        labs = openLabs();
       }
       const own = seed + number;
       const { text, pool } = makeRuleset(own, variant);
       const where = `--seed ${own} --rulesets 1 --variant '${variant.name}'`;
-      const lab = variant.router ? labs.router : labs.host;
-      const options = optionsOf(variant, makeFrames(own * 7919, frames, pool));
+      const lab = await labs.of(variant);
+      const options = optionsOf(variant, makeFrames(own * 7919, frames, pool, variant.mix));
       try {
         const comparison = await compareWithKernel(lab, text, options);
         addTo(all, comparison);
@@ -144,9 +147,9 @@ async function soak(
 }
 
 const obstacle = probeKernelLab();
-const named = VARIANTS.filter(({ name }) => name === values.variant);
-const chosen =
-  named.length > 0 ? named : VARIANTS.filter(({ name }) => name.includes(values.variant));
+const all = [...VARIANTS, ...PATH_VARIANTS];
+const named = all.filter(({ name }) => name === values.variant);
+const chosen = named.length > 0 ? named : all.filter(({ name }) => name.includes(values.variant));
 if (obstacle !== null || chosen.length === 0) {
   console.error(obstacle ?? `no variant has "${values.variant}" in its name`);
   process.exitCode = 2;

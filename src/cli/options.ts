@@ -5,7 +5,7 @@ import { formatPorts, probeReplyPorts } from '../deploy/probe-ports.ts';
 import { parseTarget, type SshTarget } from '../deploy/ssh/target.ts';
 import { NOT_FOUND, openLocalTransport, type Transport } from '../deploy/transport.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
-import type { Facts } from '../ir/facts.ts';
+import { type Facts, nothingKnown } from '../ir/facts.ts';
 import { type PortRange, repliesMatter } from '../ir/flows.ts';
 import { familyState } from '../ir/path.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
@@ -18,12 +18,14 @@ import type { Diagnostic, Result } from '../support/diagnostics.ts';
 import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
 import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
+import { readFactsFile } from './facts-file.ts';
 
 /** Options of every command that looks at a ruleset, as commander hands them over. */
 export interface CommonOptions {
   readonly dev?: string;
   readonly profile: readonly string[];
   readonly fact: readonly string[];
+  readonly facts?: string;
   readonly concede: Granted;
   readonly json?: boolean;
   readonly host?: SshTarget;
@@ -100,6 +102,10 @@ export function addSituationOptions(command: Command): Command {
         .argParser(collect)
         .default([], 'none'),
     )
+    .option(
+      '--facts <FILE>',
+      'a JSON object of facts, as `plan --json` gives them; --fact adds to it',
+    )
     .addOption(
       new Option('--concede <NAME>', `give up: ${concessions.join(', ')}`)
         .argParser(collectConcession)
@@ -140,8 +146,13 @@ function chooseDevice(command: Command, options: CommonOptions, ruleset: Ruleset
   return refuseUsage(command, `which device do the frames arrive on? Give --dev IF (${why}).`);
 }
 
-function checkFacts(command: Command, device: string, given: readonly string[]): Facts {
-  const facts = parseFacts(device, given);
+function checkFacts(
+  command: Command,
+  device: string,
+  given: readonly string[],
+  base: Facts = nothingKnown(device),
+): Facts {
+  const facts = parseFacts(device, given, base);
   if (facts.ok) return facts.value;
   const [first] = facts.diagnostics;
   const text = first === undefined ? 'bad --fact' : formatDiagnostic(first);
@@ -172,6 +183,12 @@ function mergeFacts(given: Facts, found: Facts): Facts {
     rxVlanOff: given.rxVlanOff || found.rxVlanOff,
     conntrackFresh: given.conntrackFresh || found.conntrackFresh,
     soleDevice: given.soleDevice || found.soleDevice,
+    vlans: given.vlans ?? found.vlans,
+    master: given.master ?? found.master,
+    masterMac: given.masterMac ?? found.masterMac,
+    bridgePlain: given.bridgePlain || found.bridgePlain,
+    brNetfilter: given.brNetfilter ?? found.brNetfilter,
+    group: given.group ?? found.group,
   };
 }
 
@@ -244,8 +261,11 @@ export async function readSituation(
   options: CommonOptions,
   probe: boolean = path === undefined || options.host !== undefined,
 ): Promise<Result<Situation>> {
-  // Wrong usage is said before anything is read.
-  checkFacts(command, options.dev ?? '', options.fact);
+  const file = options.facts === undefined ? null : await readFactsFile(options.facts);
+  if (file !== null && !file.ok) return file;
+  const base = file?.value;
+  // Wrong usage is said before the machine or the ruleset is looked at.
+  checkFacts(command, options.dev ?? '', options.fact, base);
   const machine = await openMachine(options);
   if (!machine.ok) return machine;
   try {
@@ -253,7 +273,7 @@ export async function readSituation(
     const read = await readRuleset(source);
     if (!read.ok) return read;
     const device = chooseDevice(command, options, read.value);
-    const given = checkFacts(command, device, options.fact);
+    const given = checkFacts(command, device, options.fact, base);
     const ruleset = read.value;
     const granted = options.concede;
     if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);

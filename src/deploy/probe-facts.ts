@@ -1,27 +1,21 @@
 import { z } from 'zod';
-import type { Facts, LocalAddress } from '../ir/facts.ts';
+import { type Facts, type LocalAddress, nothingKnown } from '../ir/facts.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { inspectDevice } from './attachment.ts';
 import { isFresh } from './conntrack.ts';
 import { parseFeatures } from './ethtool-features.ts';
 import { parseJson, readSysctls, warning } from './machine.ts';
 import { parseAddress } from './parse-address.ts';
+import {
+  type Link,
+  linksSchema,
+  readBridgePlain,
+  readGroup,
+  readMac,
+  readMaster,
+  readVlans,
+} from './probe-links.ts';
 import type { Transport } from './transport.ts';
-
-const linksSchema = z.array(
-  z.object({
-    ifname: z.string().optional(),
-    /** The device below, or a veth's other end. */
-    link: z.string().optional(),
-    link_type: z.string().default(''),
-    address: z.string().default(''),
-    master: z.string().optional(),
-    flags: z.array(z.string()).default([]),
-    linkinfo: z.object({ info_kind: z.string().default('') }).optional(),
-    addr_info: z.array(z.object({ local: z.string().optional() })).default([]),
-  }),
-);
-type Link = z.output<typeof linksSchema>[number];
 
 const routesSchema = z.array(z.object({ type: z.string().default('unicast'), dst: z.string() }));
 
@@ -44,19 +38,18 @@ function isQuiet({ ifname, flags }: Link, device: string): boolean {
   return ifname === device || ifname === 'lo' || !flags.includes('UP');
 }
 
-/** Whether any packet may be forwarded; null when that is not certain. */
+/** Whether any packet received on these may be forwarded; null when that is not certain. */
 async function readForwarding(
   transport: Transport,
   devices: readonly string[],
 ): Promise<boolean | null> {
-  const scopes = ['all', ...devices];
   // IPv4 forwards by the input device's own setting, IPv6 by `all` and, since Linux 6.17, by the
   // device's force_forwarding. Multicast routing and proxies need a program that runs beside.
   const v4 = await readSysctls(
     transport,
-    scopes.map((scope) => `ipv4/conf/${scope}/forwarding`),
+    devices.map((device) => `ipv4/conf/${device}/forwarding`),
   );
-  const v6 = await readIpv6Forwarding(transport, scopes);
+  const v6 = await readIpv6Forwarding(transport, ['all', ...devices]);
   if (v4 === null || v6 === null) return null;
   return [...v4, ...v6].some((value) => value !== 0);
 }
@@ -106,26 +99,62 @@ async function readLocalAddresses(
   return values.length === addresses.size ? values : null;
 }
 
-/** Kinds of device that take frames of the device below before its own hooks. */
-const TAKES_FRAMES = ['macvlan', 'macvtap', 'ipvlan', 'ipvtap', 'hsr'];
-
-/** Frames of this device are the machine's own: no bridge, bond, VRF or MACVLAN takes them. */
-function isPlain(device: Link, links: readonly Link[]): boolean {
-  const kind = ({ linkinfo }: Link): string => linkinfo?.info_kind ?? '';
-  const taken = links.some(
-    (link) => link.link === device.ifname && TAKES_FRAMES.includes(kind(link)),
-  );
-  return device.master === undefined && !taken && !links.some((link) => kind(link) === 'vrf');
+/** Whether br_netfilter hands packets of this bridge to the layer-3 hooks; null: not certain. */
+async function readBrNetfilter(
+  transport: Transport,
+  bridge: Link | undefined,
+): Promise<boolean | null> {
+  const { code } = await transport.run(['test', '-e', '/proc/sys/net/bridge']);
+  if (code === 1) return false;
+  const names = ['bridge/bridge-nf-call-iptables', 'bridge/bridge-nf-call-ip6tables'];
+  const all = await readSysctls(transport, names);
+  if (all === null) return null;
+  const { nf_call_iptables: own = 0, nf_call_ip6tables: own6 = 0 } =
+    bridge?.linkinfo?.info_data ?? {};
+  return [...all, own, own6].some((value) => value !== 0);
 }
 
-function parseMac(link: Link): bigint | null {
-  const hex = link.address.replaceAll(':', '');
-  return link.link_type === 'ether' && /^[0-9a-f]{12}$/.test(hex) ? BigInt(`0x${hex}`) : null;
+const fdbSchema = z.array(z.object({ mac: z.string() }));
+
+/**
+ * Whether a device of another namespace listens on this one: a MACVLAN there shows only by its
+ * address, which the device below has to let in.
+ */
+async function hasForeignAddress(transport: Transport, link: Link): Promise<boolean | null> {
+  const show = ['bridge', '-j', 'fdb', 'show', 'dev', link.ifname ?? ''];
+  const entries = await readJson(transport, fdbSchema, show);
+  if (entries === null) return null;
+  const isGroup = (mac: string): boolean => (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1;
+  return entries.some(({ mac }) => mac !== link.address && !isGroup(mac));
+}
+
+/** What takes the device's frames, and what is known of a bridge that does. */
+async function probeMaster(
+  transport: Transport,
+  link: Link,
+  links: readonly Link[],
+): Promise<Pick<Facts, 'master' | 'masterMac' | 'bridgePlain' | 'brNetfilter'> | null> {
+  const master = readMaster(link, links);
+  const above = links.find(({ ifname }) => ifname === master?.name);
+  if (master?.kind === 'bridge') {
+    return {
+      master,
+      masterMac: above === undefined ? null : readMac(above),
+      bridgePlain: above !== undefined && readBridgePlain(link, above, links),
+      brNetfilter: await readBrNetfilter(transport, above),
+    };
+  }
+  const none = { masterMac: null, bridgePlain: false, brNetfilter: null };
+  if (master !== null) return { master, ...none };
+  const foreign = await hasForeignAddress(transport, link);
+  if (foreign === null) return null;
+  return { master: foreign ? { name: 'elsewhere', kind: 'macvlan' } : null, ...none };
 }
 
 /**
  * What is true of this machine for frames received on `device`, as far as it can be read without
- * changing anything; what is not certain is left open. Routes are not looked at (`routed`).
+ * changing anything; what is not certain is left open. Routes are not looked at (`routed`), and a
+ * VLAN device of another namespace is not seen.
  */
 export async function probeFacts(transport: Transport, device: string): Promise<Result<Facts>> {
   const inspected = await inspectDevice(transport, device);
@@ -136,30 +165,40 @@ export async function probeFacts(transport: Transport, device: string): Promise<
     const message = '`ip -j addr` says nothing that is understood';
     return fail(errorAt('deploy/strange-output', message));
   }
+  const above = await probeMaster(transport, link, links);
+  const vlans = readVlans(link, links);
+  const upper = [
+    ...vlans.flatMap((vlan) => vlan.device ?? []),
+    ...(above?.master == null ? [] : [above.master.name]),
+  ];
   const names = links.flatMap(({ ifname }) => ifname ?? []);
-  const forwarding = await readForwarding(transport, names);
+  const receivers = [device, ...upper].filter((name) => names.includes(name));
+  const forwarding = await readForwarding(transport, receivers);
   const localAddresses = await readLocalAddresses(transport, links);
-  const filters = await readSysctls(transport, [
-    'ipv4/conf/all/rp_filter',
-    `ipv4/conf/${device}/rp_filter`,
-  ]);
+  const filters = await readSysctls(
+    transport,
+    ['all', ...receivers].map((name) => `ipv4/conf/${name}/rp_filter`),
+  );
   const listed = await transport.run(['ethtool', '-k', device]);
   const features = parseFeatures(listed.code === 0 ? listed.stdout : '');
   const off = (...all: readonly string[]): boolean =>
     features.size > 0 && all.every((name) => features.get(name) !== true);
-  const certain = forwarding !== null && localAddresses !== null && isPlain(link, links);
-  const role = certain ? (forwarding ? 'router' : 'host') : null;
+  const certain = forwarding !== null && localAddresses !== null && above !== null;
+  const hasVrf = links.some(({ linkinfo }) => linkinfo?.info_kind === 'vrf');
+  const role = certain && !hasVrf ? (forwarding ? 'router' : 'host') : null;
   const facts: Facts = {
-    device,
+    ...nothingKnown(device),
+    ...above,
     role,
     localAddresses,
-    mac: parseMac(link),
+    mac: readMac(link),
     groOff: off('generic-receive-offload', 'large-receive-offload', 'rx-gro-hw'),
     rpFilterOff: filters?.every((value) => value === 0) ?? false,
-    routed: false,
     conntrackFresh: await isFresh(transport),
     soleDevice: links.every((other) => isQuiet(other, device)),
     rxVlanOff: off('rx-vlan-offload', 'rx-vlan-stag-hw-parse'),
+    vlans,
+    group: readGroup(link),
   };
   const noEthtool = warning(
     'deploy/no-tool',

@@ -3,6 +3,7 @@ import type { Reason } from '../support/diagnostics.ts';
 import type { Facts, LocalAddress } from './facts.ts';
 import { type Field, FRAME, META } from './fields.ts';
 import { equals, not, oneOf, within } from './operand.ts';
+import type { Link } from './resolve-test.ts';
 import type { Test } from './ruleset.ts';
 
 /**
@@ -24,7 +25,7 @@ export interface Condition {
 const ETH_IP = 0x0800n;
 const ETH_IP6 = 0x86ddn;
 
-function field(name: string, base: 'll' | 'nh', offset: number, width: number): Field {
+function field(name: string, base: 'll' | 'nh' | 'th', offset: number, width: number): Field {
   return { name, base, offset: bits(offset), width: bits(width) };
 }
 
@@ -70,30 +71,27 @@ export function loopedCopies(facts: Facts): readonly Condition[] {
   }));
 }
 
+/** Frames for other hosts, which get no further than the device. */
+function forOthers({ addressed, hostMacs }: Link): readonly Condition[] {
+  if (addressed) return [];
+  if (hostMacs === null) {
+    return [
+      { label: 'unicast: may be for another host', tests: [not(GROUP_MAC)], then: UNCERTAIN },
+    ];
+  }
+  const foreign = not(oneOf(DESTINATION_MAC, hostMacs));
+  return [{ label: 'unicast for another host', tests: [not(GROUP_MAC), foreign], then: LOST }];
+}
+
 /** Which frames reach prerouting of the device at all. */
-export function beforePrerouting(facts: Facts): readonly Condition[] {
+export function beforePrerouting(link: Link): readonly Condition[] {
   return [
-    {
-      label: 'VLAN tag: later hooks run on another device',
-      tests: [not(equals(FRAME.tags, 0n))],
-      then: unknown('path/vlan', 'tagged frames go on on a VLAN device'),
-    },
     {
       label: 'neither IPv4 nor IPv6',
       tests: [not(oneOf(META.protocol, [ETH_IP, ETH_IP6]))],
       then: { kind: 'accept' },
     },
-    facts.mac === null
-      ? {
-          label: 'unicast: may be for another host',
-          tests: [not(GROUP_MAC)],
-          then: UNCERTAIN,
-        }
-      : {
-          label: 'unicast for another host',
-          tests: [not(GROUP_MAC), not(equals(DESTINATION_MAC, facts.mac))],
-          then: LOST,
-        },
+    ...forOthers(link),
     { label: 'IPv4 checksum wrong', tests: [IS_IP, equals(FRAME.checksum, 0n)], then: LOST },
     { label: 'IPv6 source is loopback', tests: [IS_IP6, equals(SADDR6, 1n)], then: LOST },
     {
@@ -131,6 +129,30 @@ export function defragmentation(version: 'ip' | 'ip6'): Condition {
   };
 }
 
+/** A nat chain sees only the first packet of a flow, so nobody can tell which packets it drops. */
+export const NAT_MAY_DROP: Condition = {
+  label: 'a nat chain may drop it',
+  tests: [],
+  then: UNCERTAIN,
+};
+
+/** Translation drops GRE whose header it cannot rewrite (gre_manip_pkt wants 8 bytes). */
+export const GRE_MAY_DROP: Condition = {
+  label: 'GRE that cannot be translated is dropped',
+  tests: [equals(META.l4proto, 47n)],
+  then: UNCERTAIN,
+};
+
+/**
+ * What address translation may rewrite at prerouting: destinations alone, whichever way the flow
+ * goes (nf_nat_packet, nf_nat_manip_pkt), with checksums, ICMP ids and what ICMP errors quote.
+ */
+export function translatedFields(version: 'ip' | 'ip6'): readonly Field[] {
+  const transport = [field('@th,16,80', 'th', 16, 80), field('@th,128,65407', 'th', 128, 65407)];
+  if (version === 'ip6') return [DADDR6, ...transport];
+  return [DADDR, field('ip checksum', 'nh', 80, 16), ...transport];
+}
+
 const OPTIONS_TO_KERNEL: readonly Condition[] = [
   {
     label: 'IPv4 options',
@@ -159,6 +181,12 @@ function martianSources(facts: Facts): readonly Condition[] {
       ? [{ label: 'source is our own', tests: [IS_IP, oneOf(SADDR, own)], then: LOST }]
       : []),
   ];
+}
+
+/** There is none for IPv6. */
+function reversePath({ rpFilterOff }: Facts): readonly Condition[] {
+  if (rpFilterOff) return [];
+  return [{ label: 'reverse path filter may discard', tests: [IS_IP], then: UNCERTAIN }];
 }
 
 /**
@@ -265,9 +293,7 @@ export function beforeInput(facts: Facts): readonly Condition[] {
       tests: [IS_IP, prefix(SADDR, 0n, 8)],
       then: unknown('path/special-source', 'only DHCP may use it'),
     },
-    ...(facts.rpFilterOff
-      ? []
-      : [{ label: 'reverse path filter may discard', tests: [], then: UNCERTAIN }]),
+    ...reversePath(facts),
   ];
 }
 
@@ -295,6 +321,7 @@ export function beforeForward(facts: Facts): readonly Condition[] {
       tests: [IS_IP6, prefix(SADDR6, 0n, 8)],
       then: unknown('path/special-source', 'only the kernel knows where it goes'),
     },
+    ...reversePath(facts),
     ...(facts.routed ? [] : [{ label: 'the route may discard', tests: [], then: UNCERTAIN }]),
   ];
 }

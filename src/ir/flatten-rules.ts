@@ -43,7 +43,12 @@ export interface Frame {
 
 export const JUMP_LIMIT = 16; // NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h
 
-function counterOf(builder: Builder, counter: Omit<Counter, 'family' | 'table'>, frame: Frame) {
+/** The index of a counter of the classifier, which is added when it is new. */
+export function counterOf(
+  builder: Builder,
+  counter: Omit<Counter, 'family' | 'table'>,
+  frame: Pick<Frame, 'table' | 'view'>,
+): number {
   const { family, name: table } = frame.table;
   const owner = counter.rule === null ? counter.name : formatRuleId(counter.rule);
   const key = JSON.stringify([family, table, owner, counter.rule === null, frame.view]);
@@ -130,13 +135,22 @@ function pushRule(builder: Builder, frame: Frame, rule: Rule): void {
     open.effects = [];
   };
   const writeThrough = (): void => write(to({ index: builder.entries.length + 1 }));
+  const key = formatRuleId(rule.id);
+  let isPossible = true;
+  const never = (test: string): void => {
+    isPossible = false;
+    if (builder.states !== ANY_FLOW) return;
+    const message = `${test}: never so on ${builder.facts.device}`;
+    builder.leftOut.set(key, { code: 'rule/never-matches', message });
+  };
   let ended = false;
   for (const step of rule.steps) {
-    if (!pushStep(builder, frame, rule.id, step, { open, write, writeThrough, next })) {
+    if (!pushStep(builder, frame, rule.id, step, { open, write, writeThrough, never, next })) {
       ended = true;
       break;
     }
   }
+  if (isPossible) builder.possible.add(key);
   if (!ended && (open.counts.length > 0 || open.effects.length > 0)) write(to(next));
   bind(builder, next);
 }
@@ -147,6 +161,8 @@ interface Writing {
   readonly write: (then: Draft) => void;
   /** Closes the entry; the rule goes on in the next one. */
   readonly writeThrough: () => void;
+  /** Says that the rule does not get further than this. */
+  readonly never: (test: string) => void;
   readonly next: Label;
 }
 
@@ -156,22 +172,18 @@ function pushStep(
   frame: Frame,
   rule: RuleId,
   step: Step,
-  { open, write, writeThrough, next }: Writing,
+  { open, write, writeThrough, never, next }: Writing,
 ): boolean {
-  const { facts, changed } = builder;
-  const site: Site = { facts, hook: frame.hook, changed, states: frame.states };
+  const { facts, link, changed } = builder;
+  const { hook, view, states } = frame;
+  const site: Site = { facts, link, view, hook, changed, states };
   switch (step.kind) {
     case 'test': {
       const test = resolveTest(step.test, site);
       if (test === true) return true;
       if (test === false) {
         if (open.counts.length > 0 || open.effects.length > 0) write(to(next));
-        if (builder.states === ANY_FLOW) {
-          builder.leftOut.set(formatRuleId(rule), {
-            code: 'rule/never-matches',
-            message: `${formatTest(step.test)}: never so on ${facts.device}`,
-          });
-        }
+        never(formatTest(step.test));
         return false;
       }
       if (open.counts.length > 0 || open.effects.length > 0) writeThrough();
@@ -216,7 +228,7 @@ function pushStep(
         const onlyDrops = map.elements.verdicts?.every(({ kind }) => kind === 'drop') === true;
         write(onlyDrops ? { kind: 'drop' } : { kind: 'unknown', reason: lookup.reason });
       } else if (lookup.kind === 'lookup') {
-        pushMap(builder, frame, lookup, { open, write, writeThrough, next });
+        pushMap(builder, frame, lookup, { open, write, writeThrough, never, next });
       } else if (open.counts.length > 0 || open.effects.length > 0) {
         write(to(next));
       }

@@ -1,41 +1,37 @@
 import type { Reason } from '../support/diagnostics.ts';
-import type { Classifier, Target, ViewName } from './classifier.ts';
+import type { Classifier, Target } from './classifier.ts';
 import {
   beforeForward,
   beforeInput,
   beforePrerouting,
-  type Condition,
   defragmentation,
   FLOW_TABLE,
+  GRE_MAY_DROP,
   localDestination,
   loopedCopies,
+  NAT_MAY_DROP,
+  translatedFields,
   undecidedDestinations,
 } from './conditions.ts';
 import type { Facts } from './facts.ts';
-import { CT_STATE, META } from './fields.ts';
-import { type Frame, noteChange, pushRules } from './flatten-rules.ts';
+import { CT_STATE } from './fields.ts';
+import { pushBaseChain, pushConditions, resolveConditions } from './flatten-chain.ts';
+import { arrival, pushReceive } from './flatten-link.ts';
+import { pushNatTraces } from './flatten-nat.ts';
+import { noteChange } from './flatten-rules.ts';
 import { pushFlows } from './flow-proof.ts';
 import { type FlowConcessions, flowClasses, NO_FLOW_CONCESSIONS } from './flows.ts';
-import { equals, within } from './operand.ts';
 import {
   type FamilyStates,
   familyState,
   type HookPath,
   hasFlowTable,
+  natMayDrop,
   type PathChain,
   selectPath,
 } from './path.ts';
+import { ANY_FLOW, AS_WRITTEN, type FlowStates, NO_FLOW } from './resolve-test.ts';
 import {
-  ANY_FLOW,
-  AS_WRITTEN,
-  type FlowStates,
-  NO_FLOW,
-  resolveTest,
-  type Site,
-  UNSEEN_FLOW,
-} from './resolve-test.ts';
-import {
-  type BaseChain,
   type Chain,
   formatRuleId,
   type Rule,
@@ -70,90 +66,6 @@ export interface Flattened {
   readonly leftOut: LeftOut;
 }
 
-/** Writes kernel conditions; frames that meet none, or may be gone, go on behind (or `doubtful`). */
-function pushConditions(
-  builder: Builder,
-  view: ViewName,
-  conditions: readonly Condition[],
-  doubtful?: Label,
-): void {
-  for (const condition of conditions) {
-    const { label } = condition;
-    const tests = resolveConditions(builder, condition.tests);
-    const next: Label = { index: builder.entries.length + 1 };
-    const then: Draft =
-      condition.then.kind === 'uncertain' ? to(doubtful ?? next, true) : condition.then;
-    push(builder, { label, view, tests, then });
-  }
-}
-
-/** The kernel's own tests on what NAT or a rule may have rewritten cannot be relied on either. */
-function resolveConditions(builder: Builder, tests: readonly Test[]): Test[] {
-  const { facts, changed } = builder;
-  const site: Site = { facts, hook: 'prerouting', changed, states: ANY_FLOW };
-  return tests.map((test) => {
-    const resolved = resolveTest(test, site);
-    return typeof resolved === 'boolean' ? test : resolved;
-  });
-}
-
-/**
- * Any inet chain at ingress, even an empty one, lets pass what is not IP and drops what is malformed
- * (nft_do_chain_inet_ingress, net/netfilter/nft_chain_filter.c).
- */
-function pushInetIngress(builder: Builder, accepted: Label): void {
-  const view = 'ingress';
-  const notIp = equals(META.nfproto, NFPROTO_NETDEV);
-  push(builder, { label: 'not IP', view, tests: [notIp], then: to(accepted) });
-  // The kernel fails to find the protocol number exactly when it finds the headers malformed.
-  const wellFormed = within(META.l4proto, 0n, 0xffn);
-  const drop = { kind: 'drop' } as const;
-  push(builder, { label: 'well-formed IP', view, tests: [wellFormed], otherwise: drop });
-}
-
-const NFPROTO_NETDEV = 5n; // include/uapi/linux/netfilter.h
-
-function pushBaseChain(builder: Builder, { table, chain, base }: PathChain): void {
-  const view: ViewName = base.hook === 'ingress' ? 'ingress' : 'l3';
-  const from = builder.entries.length;
-  const accepted: Label = { index: -1 };
-  const end: Label = { index: -1 };
-  const version = table.family === 'ip' ? 2n : table.family === 'ip6' ? 10n : null;
-  if (version !== null) {
-    const tests = [equals(META.nfproto, version)];
-    const next: Label = { index: from + 1 };
-    push(builder, {
-      label: `family ${table.family}`,
-      view,
-      tests,
-      then: to(next),
-      otherwise: to(accepted),
-    });
-  }
-  if (table.family === 'inet' && base.hook === 'ingress') pushInetIngress(builder, accepted);
-  const { hook } = base;
-  const states = statesAt(base, builder.states);
-  const frame: Frame = { table, hook, states, view, end, accepted, depth: 0, gotos: new Map() };
-  pushRules(builder, frame, chain);
-  bind(builder, end);
-  if (base.policy === 'drop') {
-    push(builder, { label: `policy drop of ${chain.name}`, view, then: { kind: 'drop' } });
-  }
-  bind(builder, accepted);
-  const { family, name } = table;
-  const { priority } = base;
-  const to_ = builder.entries.length;
-  builder.stages.push({ family, table: name, chain: chain.name, hook, priority, from, to: to_ });
-}
-
-const TRACKING = -200; // NF_IP_PRI_CONNTRACK
-
-/** What is assumed at a chain: connection tracking has seen the packet from its own priority on. */
-function statesAt({ hook, priority }: BaseChain, assumed: FlowStates): FlowStates {
-  if (assumed === AS_WRITTEN) return assumed;
-  return hook === 'prerouting' && priority < TRACKING ? UNSEEN_FLOW : assumed;
-}
-
 const DEFRAGMENTATION = -400; // NF_IP_PRI_CONNTRACK_DEFRAG, uapi/linux/netfilter_ipv4.h
 const TRANSLATION = -100; // NF_IP_PRI_NAT_DST
 
@@ -171,7 +83,7 @@ function pushLayer3(
   path: HookPath,
   concessions: FlowConcessions,
 ): void {
-  pushConditions(builder, 'l3', beforePrerouting(builder.facts));
+  pushConditions(builder, 'l3', beforePrerouting(builder.link));
   if (hasFlowTable(ruleset)) pushConditions(builder, 'l3', [FLOW_TABLE]);
   const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
   const classes = flowClasses(ruleset, states, builder.facts, concessions);
@@ -179,8 +91,8 @@ function pushLayer3(
   const told = pushFlows(builder, ruleset, classes, noFlow);
   const { changed } = builder;
   const walk = (): void => {
-    pushPrerouting(builder, path.prerouting, states);
-    pushDelivery(builder, path.input, path.forward);
+    pushPrerouting(builder, path, states);
+    pushDelivery(builder, path, states);
   };
   walk();
   if (!told) return;
@@ -189,13 +101,10 @@ function pushLayer3(
   builder.changed = changed;
   builder.states = NO_FLOW;
   walk();
+  builder.states = ANY_FLOW;
 }
 
-function pushPrerouting(
-  builder: Builder,
-  chains: readonly PathChain[],
-  states: FamilyStates,
-): void {
+function pushPrerouting(builder: Builder, path: HookPath, states: FamilyStates): void {
   const done = new Set<'ip' | 'ip6'>();
   const defragment = (needed: (version: 'ip' | 'ip6') => boolean): void => {
     for (const version of ['ip', 'ip6'] as const) {
@@ -204,19 +113,40 @@ function pushPrerouting(
       pushConditions(builder, 'l3', [defragmentation(version)]);
     }
   };
-  const translates = states.ip.nat || states.ip6.nat;
-  for (const chain of chains) {
+  let isTranslated = false;
+  const translate = (): void => {
+    if (isTranslated) return;
+    isTranslated = true;
+    for (const chain of path.nat.prerouting) pushNatTraces(builder, chain);
+    for (const version of ['ip', 'ip6'] as const) {
+      if (states[version].nat) noteChange(builder, translatedFields(version));
+    }
+    if (states.ip.nat || states.ip6.nat) pushConditions(builder, 'l3', [GRE_MAY_DROP]);
+    if (natMayDrop(path)) pushConditions(builder, 'l3', [NAT_MAY_DROP]);
+  };
+  for (const chain of path.prerouting) {
     if (chain.base.priority > DEFRAGMENTATION) defragment((version) => serves(chain, version));
-    if (translates && chain.base.priority >= TRANSLATION) noteChange(builder, 'everything');
+    if (chain.base.priority >= TRANSLATION) translate();
     pushBaseChain(builder, chain);
   }
   defragment(() => true);
-  if (translates) noteChange(builder, 'everything');
+  translate();
 }
 
-function pushInput(builder: Builder, chains: readonly PathChain[]): void {
+const SOURCE_TRANSLATION = 100; // NF_IP_PRI_NAT_SRC
+
+function pushInput(builder: Builder, { input, nat }: HookPath, states: FamilyStates): void {
   pushConditions(builder, 'l3', beforeInput(builder.facts));
-  for (const chain of chains) pushBaseChain(builder, chain);
+  const translates = states.ip.nat || states.ip6.nat;
+  let isTranslated = false;
+  for (const chain of input) {
+    if (!isTranslated && chain.base.priority >= SOURCE_TRANSLATION) {
+      isTranslated = true;
+      for (const own of nat.input) pushNatTraces(builder, own);
+      if (translates) noteChange(builder, 'everything');
+    }
+    pushBaseChain(builder, chain);
+  }
 }
 
 const NO_ROLE: Reason = {
@@ -226,11 +156,8 @@ const NO_ROLE: Reason = {
 };
 
 /** Behind prerouting: packets for this machine go to input, the others to forward. */
-function pushDelivery(
-  builder: Builder,
-  input: readonly PathChain[],
-  forward: readonly PathChain[],
-) {
+function pushDelivery(builder: Builder, path: HookPath, states: FamilyStates): void {
+  const { input, forward } = path;
   if (input.length === 0 && forward.length === 0) return;
   const { facts } = builder;
   const route = (conditions: readonly (readonly Test[])[], label: string, target: Label): void => {
@@ -245,12 +172,14 @@ function pushDelivery(
     return;
   }
   const local: Label = { index: -1 };
-  if (facts.localAddresses !== null) {
+  // A host delivers what it does not discard, so a destination that is not known does not matter.
+  const isOpen = facts.role === 'host' && (states.ip.nat || states.ip6.nat);
+  if (facts.localAddresses !== null && !isOpen) {
     route(localDestination(facts), 'destination is local', local);
   }
-  pushConditions(builder, 'l3', undecidedDestinations(facts), local);
+  if (!isOpen) pushConditions(builder, 'l3', undecidedDestinations(facts), local);
   if (facts.role === 'host') {
-    if (facts.localAddresses === null) {
+    if (facts.localAddresses === null || isOpen) {
       const next: Label = { index: builder.entries.length + 1 };
       push(builder, { label: 'may not be for this machine', view: 'l3', then: to(next, true) });
     } else {
@@ -262,7 +191,7 @@ function pushDelivery(
     push(builder, { label: 'forwarded', view: 'l3', then: to(end) });
   }
   bind(builder, local);
-  pushInput(builder, input);
+  pushInput(builder, path, states);
   bind(builder, end);
 }
 
@@ -283,7 +212,10 @@ function createBuilder(facts: Facts, states: FlowStates): Builder {
     counterIndex: new Map(),
     leftOut: new Map(),
     emitted: new Set(),
+    possible: new Set(),
+    stopped: null,
     facts,
+    link: arrival(facts),
     changed: [],
     states,
   };
@@ -299,6 +231,18 @@ function classifierOf({ entries, stages, counters, facts }: Builder): Classifier
   return { device: facts.device, entries: resolved, stages, counters };
 }
 
+/** An end that is reached by packets which may be gone is an entry, so that this is not forgotten. */
+function pushEnd(builder: Builder): void {
+  const { length } = builder.entries;
+  const isDoubtful = builder.entries.some(({ then, otherwise }) =>
+    [then, otherwise].some((draft) => {
+      return draft.kind === 'label' && draft.uncertain && draft.label.index >= length;
+    }),
+  );
+  if (isDoubtful)
+    push(builder, { label: 'end of the path', view: 'ingress', then: { kind: 'accept' } });
+}
+
 /**
  * Lowers a ruleset to the walk that frames received on `facts.device` take: the base chains of
  * netdev ingress, prerouting and input or forward in the kernel's order, jumps written out, the
@@ -312,9 +256,12 @@ export function flatten(
   const path = selectPath(ruleset, facts);
   const builder = createBuilder(facts, ANY_FLOW);
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
-  for (const chain of path.ingress) pushBaseChain(builder, chain);
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
-  if (layer3 > 0) pushLayer3(builder, ruleset, path, options.flows);
+  const pushUpper = (): void => pushLayer3(builder, ruleset, path, options.flows);
+  // Connection tracking alone can take packets.
+  const tracks = familyState(ruleset, 'ip').tracks || familyState(ruleset, 'ip6').tracks;
+  pushReceive(builder, ruleset, path, layer3 === 0 && !tracks ? null : pushUpper);
+  pushEnd(builder);
   return { classifier: classifierOf(builder), leftOut: explainLeftOut(ruleset, path, builder) };
 }
 
@@ -348,7 +295,7 @@ function callerOf({ chains }: Table, name: string): Rule | null {
   return caller ?? null;
 }
 
-function notRun(table: Table, chain: Chain, facts: Facts): Reason {
+function notRun(table: Table, chain: Chain, { facts, stopped }: Builder): Reason {
   const { device, role } = facts;
   if (chain.base === null) {
     const caller = callerOf(table, chain.name);
@@ -357,6 +304,7 @@ function notRun(table: Table, chain: Chain, facts: Facts): Reason {
     const message = `its chain is called by ${by}, where no packet received on ${device} gets through`;
     return { code: 'path/not-called', message };
   }
+  if (stopped !== null) return stopped;
   if (role === 'host') {
     return { code: 'path/not-forwarding', message: 'a host forwards nothing (fact role=host)' };
   }
@@ -368,7 +316,7 @@ function explainLeftOut(
   path: ReturnType<typeof selectPath>,
   builder: Builder,
 ): LeftOut {
-  const reasons = new Map(builder.leftOut);
+  const reasons = new Map([...builder.leftOut].filter(([key]) => !builder.possible.has(key)));
   const off = new Map(path.off.map(({ chain, reason }) => [chain, reason]));
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
@@ -376,7 +324,7 @@ function explainLeftOut(
       for (const rule of chain.rules) {
         const key = formatRuleId(rule.id);
         if (builder.emitted.has(key) || reasons.has(key)) continue;
-        reason ??= notRun(table, chain, builder.facts);
+        reason ??= notRun(table, chain, builder);
         reasons.set(key, reason);
       }
     }

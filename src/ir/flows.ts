@@ -223,8 +223,9 @@ function classesByProof(
   facts: Facts,
   ports: readonly PortRange[] | null,
 ): readonly FlowClass[] {
-  const { localAddresses, role } = facts;
-  if (localAddresses === null) return [];
+  const { localAddresses, role, brNetfilter } = facts;
+  // Bridged packets begin flows too, past the routing that the arguments rest on.
+  if (localAddresses === null || brNetfilter === true) return [];
   return VERSIONS.flatMap((of) => {
     // Without connection tracking there are no rules on it either.
     if (!states[of.version === 4 ? 'ip' : 'ip6'].tracks) return [];

@@ -67,10 +67,10 @@ export interface View {
 
 /**
  * Why a frame has no layer-3 view. not-ip: no IP hook sees it. malformed: the kernel discards it
- * before prerouting. tagged: it belongs to a VLAN device or is discarded. undecided: too short to be
- * a frame, or two tags (only if both VLAN ids are 0 does it get there).
+ * before prerouting. undecided: too short to be a frame, or two tags (only if both VLAN ids are 0
+ * does it get there).
  */
-export type NoL3 = 'not-ip' | 'malformed' | 'tagged' | 'undecided';
+export type NoL3 = 'not-ip' | 'malformed' | 'undecided';
 
 /** One received frame, as netdev ingress and the layer-3 hooks see it. */
 export interface Packet {
@@ -79,7 +79,7 @@ export interface Packet {
   readonly ingress: View;
   /**
    * As prerouting sees it unless the kernel discards it for another reason: checksum, address scope,
-   * destination MAC, hop-by-hop options.
+   * destination MAC, hop-by-hop options. A tag is gone there: the device is another one.
    */
   readonly l3: View | null;
   /** Null exactly when `l3` is there. */
@@ -107,7 +107,6 @@ const ETH_P_802_2 = 0x0004;
 const VLAN_HLEN = 4;
 /** VLAN_HLEN + sizeof(unsigned short): what skb_vlan_untag() must be able to pull. */
 const VLAN_MIN = 6;
-const VLAN_VID_MASK = 0x0fff;
 
 // include/uapi/linux/netfilter.h.
 const NFPROTO_IPV4 = 2;
@@ -315,7 +314,6 @@ function findL3Length(frame: Uint8Array, link: Link): number | NoL3 {
   if (link.tags > 0 && frame.length < ETH_HLEN + VLAN_MIN) return 'malformed';
   if (link.tags === 2) return 'undecided';
   if (link.type !== ETH_P_IP && link.type !== ETH_P_IPV6) return 'not-ip';
-  if (link.tags === 1 && (u16(frame, ETH_HLEN) & VLAN_VID_MASK) !== 0) return 'tagged';
   const nh = link.network;
   if (link.type === ETH_P_IP) {
     return findIpv4Oddity(frame, nh) === null ? u16(frame, nh + 2) : 'malformed';

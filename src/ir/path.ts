@@ -1,6 +1,6 @@
 import type { Reason } from '../support/diagnostics.ts';
 import type { Facts } from './facts.ts';
-import type { BaseChain, Chain, Hook, Ruleset, Table } from './ruleset.ts';
+import type { BaseChain, Chain, Hook, Rule, Ruleset, Table } from './ruleset.ts';
 
 /** A base chain that frames received on the device run through. */
 export interface PathChain {
@@ -18,14 +18,51 @@ export interface OffPath {
 
 /** The receive path, each hook's chains in the order the kernel runs them. */
 export interface HookPath {
-  readonly ingress: readonly PathChain[];
+  /** By device: the one the frames arrive on, its VLAN devices, its bridge. */
+  readonly ingress: ReadonlyMap<string, readonly PathChain[]>;
+  readonly bridge: {
+    readonly prerouting: readonly PathChain[];
+    readonly input: readonly PathChain[];
+  };
   readonly prerouting: readonly PathChain[];
   readonly input: readonly PathChain[];
   readonly forward: readonly PathChain[];
+  /** Chains of type nat, which only the first packet of a flow runs through. */
+  readonly nat: {
+    readonly prerouting: readonly PathChain[];
+    readonly input: readonly PathChain[];
+  };
   readonly off: readonly OffPath[];
 }
 
 const RECEIVE_HOOKS: readonly Hook[] = ['ingress', 'prerouting', 'input', 'forward'];
+
+/** Devices whose ingress chains frames may run through, the one they arrive on first. */
+function devicesOf({ device, vlans, master }: Facts): readonly string[] {
+  const upper = (vlans ?? []).flatMap((vlan) => vlan.device ?? []);
+  return [device, ...upper, ...(master?.kind === 'bridge' ? [master.name] : [])];
+}
+
+/** A listing without devices does not say more than that the chain matters here. */
+function isOn({ devices }: BaseChain, device: string, facts: Facts): boolean {
+  return devices === null ? device === facts.device : devices.includes(device);
+}
+
+function offBridge({ hook }: BaseChain, { device, master }: Facts): Reason | null {
+  if (master?.kind !== 'bridge') {
+    const message =
+      `bridge chains run for ports of a bridge, which ${device} is not ` +
+      '(if it is one, give --fact master=BRIDGE)';
+    return { code: 'path/bridge', message };
+  }
+  if (hook === 'prerouting' || hook === 'input') return null;
+  const message = 'the table of the bridge says whether and where frames leave, not the frame';
+  return { code: 'path/bridge-forward', message };
+}
+
+const NAT_CHAIN = 'path/nat-chain';
+/** Code of the reason why an ingress chain is not on the path. */
+export const OTHER_DEVICE = 'path/other-device';
 
 function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
   if (table.dormant) {
@@ -37,23 +74,18 @@ function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
       message: `hook ${base.hook} sees packets that leave, not packets that arrive`,
     };
   }
-  if (table.family === 'bridge') {
-    return {
-      code: 'path/bridge',
-      message: 'bridge chains run behind a bridge, not on this device',
-    };
-  }
+  if (table.family === 'bridge') return offBridge(base, facts);
   if (table.family === 'arp') {
     return { code: 'path/arp', message: 'arp chains are left to the kernel' };
   }
-  if (base.hook === 'ingress' && base.devices !== null && !base.devices.includes(facts.device)) {
+  if (base.hook === 'ingress' && !devicesOf(facts).some((device) => isOn(base, device, facts))) {
     return {
-      code: 'path/other-device',
-      message: `the chain is on ${base.devices.join(', ')}, not on ${facts.device}`,
+      code: OTHER_DEVICE,
+      message: `the chain is on ${base.devices?.join(', ')}, not on ${facts.device}`,
     };
   }
   if (base.type === 'nat') {
-    return { code: 'path/nat-chain', message: 'nat chains see only the first packet of a flow' };
+    return { code: NAT_CHAIN, message: 'nat chains see only the first packet of a flow' };
   }
   return null;
 }
@@ -72,22 +104,39 @@ function inKernelOrder(chains: readonly PathChain[]): PathChain[] {
 /** Splits a ruleset's chains into those on the device's receive path and the rest, with reasons. */
 export function selectPath(ruleset: Ruleset, facts: Facts): HookPath {
   const on: PathChain[] = [];
+  const nat: PathChain[] = [];
   const off: OffPath[] = [];
   for (const table of ruleset.tables) {
     for (const chain of table.chains) {
       if (chain.base === null) continue;
       const reason = offReason(table, chain.base, facts);
+      if (reason?.code === NAT_CHAIN) nat.push({ table, chain, base: chain.base });
       if (reason === null) on.push({ table, chain, base: chain.base });
       else off.push({ table, chain, reason });
     }
   }
-  const at = (hook: Hook): PathChain[] =>
-    inKernelOrder(on.filter(({ base }) => base.hook === hook));
+  const at = (hook: Hook, isBridge = false): PathChain[] =>
+    inKernelOrder(
+      on.filter(
+        ({ table, base }) => base.hook === hook && (table.family === 'bridge') === isBridge,
+      ),
+    );
+  const ingress = at('ingress');
   return {
-    ingress: at('ingress'),
+    ingress: new Map(
+      devicesOf(facts).map((device) => [
+        device,
+        ingress.filter(({ base }) => isOn(base, device, facts)),
+      ]),
+    ),
+    bridge: { prerouting: at('prerouting', true), input: at('input', true) },
     prerouting: at('prerouting'),
     input: at('input'),
     forward: at('forward'),
+    nat: {
+      prerouting: nat.filter(({ base }) => base.hook === 'prerouting'),
+      input: nat.filter(({ base }) => base.hook === 'input'),
+    },
     off,
   };
 }
@@ -123,6 +172,23 @@ export function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyStat
     .filter(({ family }) => family === version || family === 'inet')
     .flatMap(({ chains }) => chains.flatMap((chain) => chain.rules));
   return { tracks: rules.some((rule) => rule.tracks), nat: rules.some((rule) => rule.nat) };
+}
+
+function canDrop({ steps }: Rule): boolean {
+  return steps.some((step) => {
+    if (step.kind === 'verdict') return step.verdict.kind === 'drop';
+    if (step.kind === 'effect') return step.outcome === 'drop' || step.outcome === 'unknown';
+    if (step.kind === 'test') return false;
+    return step.kind === 'vmap' && step.map.elements.verdicts?.some(({ kind }) => kind === 'drop');
+  });
+}
+
+/** Whether a nat chain may drop a packet (its table can, at least). */
+export function natMayDrop({ nat }: HookPath): boolean {
+  return [...nat.prerouting, ...nat.input].some(
+    ({ table, base }) =>
+      base.policy === 'drop' || table.chains.some(({ rules }) => rules.some(canDrop)),
+  );
 }
 
 /** Whether a rule puts flows into a flow table, whose packets then skip prerouting and forward. */

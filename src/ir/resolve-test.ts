@@ -1,13 +1,28 @@
 import { ones, writeUint } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
+import type { ViewName } from './classifier.ts';
 import type { Facts } from './facts.ts';
 import { CT_STATE, type Field, fieldKey, META } from './fields.ts';
 import { applyOperand, equals, overlaps, plain, splitKey, testedFields } from './operand.ts';
 import type { ElementSet, Hook, Operand, Test } from './ruleset.ts';
 
+/** The device on which the hooks that are being written see the frames. */
+export interface Link {
+  /** Null: it depends on a tag that the frame does not show. */
+  readonly device: string | null;
+  /** Destinations whose `pkttype` is host, 48 bits; null: not known. */
+  readonly hostMacs: readonly bigint[] | null;
+  /** A VLAN tag of the frame may be gone here. */
+  readonly tagRemoved: boolean;
+  /** Frames for other hosts went another way before. */
+  readonly addressed: boolean;
+}
+
 /** What is known where a rule runs. */
 export interface Site {
   readonly facts: Facts;
+  readonly link: Link;
+  readonly view: ViewName;
   readonly hook: Hook;
   /** What statements before it, or NAT, may have rewritten. */
   readonly changed: readonly Field[] | 'everything';
@@ -66,7 +81,13 @@ function constantOf(field: Field, site: Site): Constant | null {
   switch (fieldKey(field)) {
     case META.iif.name:
     case META.iifname.name:
-      return { kind: 'value', value: nameValue(site.facts.device) };
+      if (site.link.device === null) return null;
+      return { kind: 'value', value: nameValue(site.link.device) };
+    case META.iifgroup.name: {
+      const { device, group } = site.facts;
+      if (group === null || site.link.device !== device) return null;
+      return { kind: 'value', value: BigInt(group) };
+    }
     case META.iiftype.name:
       return { kind: 'value', value: ARPHRD_ETHER };
     case META.oif.name:
@@ -144,6 +165,7 @@ function requiresUnmerged(test: Extract<Test, { kind: 'compare' }>): boolean {
   );
 }
 
+const HIDDEN_TAG = 'the NIC may take the VLAN tag out of the frame (give --fact rx-vlan=off)';
 const HIDDEN_TAG_FROM = 96; // bits: a tag in metadata shifts what lies behind the addresses
 
 /** Of these fields, the one that may have been rewritten before the rule sees it, as unknown. */
@@ -174,8 +196,11 @@ function hiddenBecause(
     case META.mark.name:
     case META.priority.name:
       return unknown('match/packet-mark', 'is set by software, not carried by the frame', field);
+    case META.iif.name:
+    case META.iifname.name:
+      return unknown('fact/rx-vlan', HIDDEN_TAG, field);
     case META.iifgroup.name:
-      return unknown('match/device-group', 'the device group is not known', field);
+      return unknown('fact/group', 'the device group is not known (give --fact group=N)', field);
     case META.oif.name:
     case META.oifname.name:
     case META.oifgroup.name:
@@ -191,11 +216,10 @@ function hiddenBecause(
     );
   }
   if (!facts.rxVlanOff && field.base === 'll' && field.offset + field.width > HIDDEN_TAG_FROM) {
-    return unknown(
-      'fact/rx-vlan',
-      'the NIC may take the VLAN tag out of the frame (give --fact rx-vlan=off)',
-      field,
-    );
+    return unknown('fact/rx-vlan', HIDDEN_TAG, field);
+  }
+  if (site.link.tagRemoved && field.base === 'll' && field.offset + field.width > HIDDEN_TAG_FROM) {
+    return unknown('match/behind-tag', 'a VLAN tag of the frame is gone at this hook', field);
   }
   if (hook === 'forward' && changedByForwarding(operand)) {
     return unknown('match/changed-before', 'forwarding rewrites a part of it', field);
@@ -219,11 +243,15 @@ export function holdsCompare(test: Extract<Test, { kind: 'compare' }>, loaded: b
  * bit. Layer-3 hooks never see frames for other hosts.
  */
 function resolvePacketType(accepts: (type: bigint) => boolean, site: Site): Resolved {
+  const { changed } = site;
+  if (changed === 'everything' || changed.includes(META.pkttype)) {
+    return unknown('match/changed-before', 'may have been set before this rule', META.pkttype);
+  }
   const [host, broadcast, multicast, seenOther] = PKTTYPES.map(accepts);
-  const other = site.hook === 'ingress' ? seenOther : host;
+  const other = site.view === 'ingress' ? seenOther : host;
   if (host === broadcast && broadcast === multicast && multicast === other) return host === true;
-  const { mac } = site.facts;
-  if (host !== other && mac === null) {
+  const macs = site.link.hostMacs;
+  if (host !== other && macs === null) {
     return unknown('fact/mac', "needs the device's address (give --fact mac=...)", META.pkttype);
   }
   const group = { field: MAC, mask: GROUP_BIT, xor: 0n, shift: 0 };
@@ -233,11 +261,12 @@ function resolvePacketType(accepts: (type: bigint) => boolean, site: Site): Reso
   };
   if (broadcast) box(GROUP_BIT, BROADCAST, BROADCAST);
   if (multicast) box(GROUP_BIT, 0n, BROADCAST - 1n);
+  const own = [...(macs ?? [])].sort((a, b) => (a < b ? -1 : 1));
   if (host && other) box(0n, 0n, BROADCAST);
-  else if (mac !== null && host) box(0n, mac, mac);
-  else if (mac !== null && other) {
-    box(0n, 0n, mac - 1n);
-    box(0n, mac + 1n, BROADCAST);
+  else if (host) for (const mac of own) box(0n, mac, mac);
+  else if (other) {
+    for (const [i, mac] of own.entries()) box(0n, (own[i - 1] ?? -1n) + 1n, mac - 1n);
+    box(0n, (own.at(-1) ?? -1n) + 1n, BROADCAST);
   }
   const join = (bit: bigint, value: bigint): bigint => (bit << 48n) | value;
   const elements = {
@@ -293,7 +322,17 @@ function isHopLimit(field: Field): boolean {
   return field.name === 'ip ttl' || field.name === 'ip6 hoplimit';
 }
 
-function resolveCompare(test: Extract<Test, { kind: 'compare' }>, site: Site): Resolved {
+const ETHER_TYPE = 'll:96:16';
+
+/** Where tags are gone, the EtherType in the Ethernet header is the protocol behind them. */
+function operandAt(operand: Operand, { link, facts }: Site): Operand {
+  const isType = fieldKey(operand.field) === ETHER_TYPE && link.tagRemoved && facts.rxVlanOff;
+  return isType ? { ...operand, field: META.protocol } : operand;
+}
+
+function resolveCompare(given: Extract<Test, { kind: 'compare' }>, site: Site): Resolved {
+  const operand = operandAt(given.operand, site);
+  const test = operand === given.operand ? given : { ...given, operand };
   const { field } = test.operand;
   const constant = constantOf(field, site);
   if (constant?.kind === 'absent') return false;
@@ -362,7 +401,8 @@ export function placeKey(
   return { kind: 'lookup', key: rest, set: resolved };
 }
 
-function placeOperand(operand: Operand, site: Site): Placed {
+function placeOperand(given: Operand, site: Site): Placed {
+  const operand = operandAt(given, site);
   const { field } = operand;
   const known = constantOf(field, site) ?? hiddenBecause(operand, site);
   if (known !== null) return known;

@@ -123,12 +123,17 @@ function supposeTransport(field: Field, site: SupposedSite): Placed {
   }
 }
 
+/** Every packet from outside arrives on the device itself, on none above it either. */
+function isSole({ soleDevice, master, vlans }: Facts): boolean {
+  return soleDevice && master === null && (vlans === null || vlans.length === 0);
+}
+
 function supposeDevice(field: Field, { facts, hook, way }: SupposedSite): Placed {
   const arrives = way !== 'output' && hook !== 'postrouting';
   switch (field.name) {
     case META.iif.name:
     case META.iifname.name:
-      return arrives && facts.soleDevice ? value(nameValue(facts.device)) : unknown(field);
+      return arrives && isSole(facts) ? value(nameValue(facts.device)) : unknown(field);
     case META.oif.name:
     case META.oifname.name:
       return hook === 'prerouting' || hook === 'input' ? value(0n) : unknown(field);

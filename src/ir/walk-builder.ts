@@ -2,7 +2,7 @@ import type { Reason } from '../support/diagnostics.ts';
 import type { Counter, Entry, Stage, Target } from './classifier.ts';
 import type { Facts } from './facts.ts';
 import type { Field } from './fields.ts';
-import type { FlowStates } from './resolve-test.ts';
+import type { FlowStates, Link } from './resolve-test.ts';
 
 /** A place later in the list, known once everything before it is written. */
 export interface Label {
@@ -28,7 +28,13 @@ export interface Builder {
   readonly counterIndex: Map<string, number>;
   readonly leftOut: Map<string, Reason>;
   readonly emitted: Set<string>;
+  /** Rules that may match on one of the devices, by `formatRuleId`. */
+  readonly possible: Set<string>;
+  /** Why nothing behind some hook is written, or null. */
+  stopped: Reason | null;
   readonly facts: Facts;
+  /** Where the frames are at this point of the walk. */
+  link: Link;
   /** What is assumed of the flows of the frames that come this way. */
   states: FlowStates;
   /** What earlier statements on the path may have rewritten. */

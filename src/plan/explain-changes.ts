@@ -33,6 +33,15 @@ function fact(option: string, told: Partial<Facts>): Change {
 
 const ADDRESSES = 'local-address=ADDRESS...';
 
+/** Facts that say what a bridge does with the frames of its port. */
+function aboutBridge({ masterMac, bridgePlain, brNetfilter }: Facts): readonly Change[] {
+  return [
+    ...(masterMac === null ? [fact('master-mac=ADDRESS', { masterMac: SOME_MAC })] : []),
+    ...(bridgePlain ? [] : [fact('bridge=plain', { bridgePlain: true })]),
+    ...(brNetfilter === null ? [fact('br-nf=off', { brNetfilter: false })] : []),
+  ];
+}
+
 /** Every fact that is not known yet but the role. */
 function missingFacts(facts: Facts): readonly Change[] {
   return [
@@ -44,6 +53,9 @@ function missingFacts(facts: Facts): readonly Change[] {
     ...(facts.routed ? [] : [fact('routed=yes', { routed: true })]),
     ...(facts.conntrackFresh ? [] : [fact('conntrack=fresh', { conntrackFresh: true })]),
     ...(facts.soleDevice ? [] : [fact('sole-device=yes', { soleDevice: true })]),
+    ...(facts.vlans === null ? [fact('vlan=none', { vlans: [] })] : []),
+    ...(facts.group === null ? [fact('group=N', { group: 0 })] : []),
+    ...(facts.master?.kind === 'bridge' ? aboutBridge(facts) : []),
   ];
 }
 

@@ -10,16 +10,18 @@ import { loadProfile } from '../../src/profile/load.ts';
 import type { XdpProfile } from '../../src/profile/schema.ts';
 import { toHex } from '../../src/support/bits.ts';
 import { parseIp, parseIp6 } from '../support/addresses.ts';
-import { pickFlowFrame } from '../support/flow-frames.ts';
+import { isSentInside, pickFlowFrame } from '../support/flow-frames.ts';
 import { EMPTY_POOL, type FramePool } from '../support/frame-pool.ts';
+import { joinBytes } from '../support/frames.ts';
 import {
   hookVerdict,
   type Observation,
   openKernelLab,
   probeKernelLab,
 } from '../support/kernel-lab.ts';
+import { LAB_VLANS } from '../support/lab-topology.ts';
 import { labFacts, readLabRuleset, unwrap } from '../support/pipeline.ts';
-import { createRandom } from '../support/random.ts';
+import { createRandom, type Random } from '../support/random.ts';
 import { makeFrames } from '../support/random-frames.ts';
 import { makeStatefulRuleset } from '../support/stateful-rulesets.ts';
 
@@ -124,36 +126,59 @@ it.skipIf(obstacle !== null)(
 
 const SEEDS = 15;
 
-it.skipIf(obstacle !== null).each(['host', 'router'] as const)(
-  `knows without a concession which flows a %s's own rules never let begin (${obstacle ?? 'in the kernel'})`,
+/** As if it came through a VLAN device, unless the receiver is to send it. */
+function tagSome(random: Random, frame: Uint8Array): Uint8Array {
+  if (isSentInside(frame) || random.chance(0.5)) return frame;
+  const { protocol, id } = random.pick(LAB_VLANS);
+  const tag = Uint8Array.of(protocol >> 8, protocol & 0xff, id >> 8, id & 0xff);
+  return joinBytes(frame.subarray(0, 12), tag, frame.subarray(12));
+}
+
+it.skipIf(obstacle !== null).each([
+  ['host', 'plain'],
+  ['router', 'plain'],
+  ['host', 'vlan'],
+  ['router', 'vlan'],
+] as const)(
+  `knows without a concession which flows a %s's own rules never let begin: %s (${obstacle ?? 'in the kernel'})`,
   { timeout: 600_000 },
-  async (role) => {
-    const lab = await openKernelLab({ router: role === 'router', speaks: true });
+  async (role, topology) => {
+    const hasVlans = topology === 'vlan';
+    const lab = await openKernelLab({ router: role === 'router', speaks: true, topology });
     const profile = await loadNative();
     const wrong: string[] = [];
     // Drops that the proof alone makes possible, and frames of flows that the kernel knows.
     let proven = 0;
     let known = 0;
     try {
-      await lab.run('ip', 'link', 'set', 'eth0', 'arp', 'off');
+      for (const device of hasVlans ? ['eth0', 'eth0.5', 'eth0.7'] : ['eth0']) {
+        await lab.run('ip', 'link', 'set', device, 'arp', 'off');
+      }
       if (role === 'host') {
         await lab.run('ip', 'route', 'add', 'default', 'via', '10.0.0.2', 'dev', 'eth0');
         await lab.run('ip', 'route', 'add', 'default', 'via', '2001:db8::2', 'dev', 'eth0');
       }
       for (let seed = 1; seed <= SEEDS; seed += 1) {
-        const text = makeStatefulRuleset(seed, { output: true, forward: role === 'router' });
+        const made = makeStatefulRuleset(seed, { output: true, forward: role === 'router' });
+        const text = hasVlans ? made.replaceAll('"eth1"', '"eth0.5"') : made;
         await lab.loadRuleset(`${text}${COUNT_KNOWN}`);
         const all = await readLabRuleset(lab);
         const ruleset = { tables: all.tables.filter(({ name }) => name !== 'known') };
         const random = createRandom(seed);
         const others = makeFrames(seed, 600, POOL, { odd: 0.1 });
-        const frames = others.flatMap((frame) => [
-          ...Array.from({ length: 3 }, () => pickFlowFrame(random, role === 'router')),
-          frame,
-        ]);
+        const pick = (): Uint8Array => {
+          const frame = pickFlowFrame(random, role === 'router');
+          return hasVlans ? tagSome(random, frame) : frame;
+        };
+        const frames = others.flatMap((frame) => [pick(), pick(), pick(), frame]);
         const observed = await lab.observe(frames);
         known += (await lab.counters()).find(({ table }) => table === 'known')?.packets ?? 0;
-        const facts = { ...labFacts(role), conntrackFresh: true, soleDevice: seed % 2 === 0 };
+        const facts: Facts = {
+          ...labFacts(role),
+          vlans: hasVlans ? LAB_VLANS : [],
+          conntrackFresh: true,
+          soleDevice: seed % 2 === 0,
+        };
         const drops = compileDrops(ruleset, facts, NO_FLOW_CONCESSIONS, profile);
         const plainly = compileDrops(
           ruleset,

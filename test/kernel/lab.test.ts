@@ -10,7 +10,7 @@ import {
   openKernelLab,
   probeKernelLab,
 } from '../support/kernel-lab.ts';
-import { LAB_HOOKS, type LabHook } from '../support/lab-oracle.ts';
+import { type LabHook, PLAIN_HOOKS } from '../support/lab-oracle.ts';
 import { minimalXdpObject } from '../support/minimal-elf.ts';
 import { makeFrames } from '../support/random-frames.ts';
 import { makeRuleset } from '../support/rulesets.ts';
@@ -100,7 +100,7 @@ onKernel('forgets connections with the ruleset that tracked them', async () => {
 });
 
 onKernel('gives the same observation and counters twice', async () => {
-  const { text, pool } = makeRuleset(42, { hooks: LAB_HOOKS });
+  const { text, pool } = makeRuleset(42, { hooks: PLAIN_HOOKS });
   const frames = makeFrames(42, 5000, pool);
   const results = [];
   for (let round = 0; round < 2; round += 1) {

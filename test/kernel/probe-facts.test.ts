@@ -45,7 +45,8 @@ onKernel('facts are read off the machine', async () => {
 });
 
 onKernel.each([
-  ['forwarding of one device', ['sysctl', '-w', 'net.ipv4.conf.lo.forwarding=1'], 'router'],
+  ['forwarding of the device', ['sysctl', '-w', 'net.ipv4.conf.eth0.forwarding=1'], 'router'],
+  ['forwarding of another device', ['sysctl', '-w', 'net.ipv4.conf.lo.forwarding=1'], 'host'],
   ['IPv6 forwarding', ['sysctl', '-w', 'net.ipv6.conf.all.forwarding=1'], 'router'],
   ['a prefix that is local', ['ip', 'route', 'add', 'local', '10.9.0.0/16', 'dev', 'lo'], null],
   ['no rule for the local table', ['ip', 'rule', 'del', 'pref', '0'], null],
@@ -56,8 +57,34 @@ onKernel.each([
   expect((await facts()).role).toBe(role);
 });
 
-onKernel('a device in a bridge has no role of its own', async () => {
-  await lab.run('ip', 'link', 'add', 'br0', 'type', 'bridge');
+onKernel('the bridge that a device is a port of', async () => {
+  await lab.run('ip', 'link', 'set', 'lo', 'up');
+  await lab.run('ip', 'link', 'set', 'eth0', 'up');
+  await lab.run('ip', 'link', 'add', 'br0', 'address', '02:00:00:00:03:01', 'type', 'bridge');
   await lab.run('ip', 'link', 'set', 'dev', 'eth0', 'master', 'br0');
-  expect((await facts()).role).toBeNull();
+  await lab.run('ip', 'link', 'set', 'br0', 'up');
+  for (const version of ['iptables', 'ip6tables']) {
+    await lab.run('sysctl', '-w', `net.bridge.bridge-nf-call-${version}=0`);
+  }
+  expect(await facts()).toMatchObject({
+    ...{ role: 'host', vlans: [], group: 0, bridgePlain: true, brNetfilter: false },
+    ...{ master: { name: 'br0', kind: 'bridge' }, masterMac: 0x020000000301n },
+  });
+  await lab.run('sysctl', '-w', 'net.bridge.bridge-nf-call-iptables=1');
+  await lab.run('sysctl', '-w', 'net.ipv4.conf.br0.forwarding=1');
+  await lab.run('ip', 'link', 'set', 'br0', 'type', 'bridge', 'stp_state', '1');
+  expect(await facts()).toMatchObject({ role: 'router', bridgePlain: false, brNetfilter: true });
+});
+
+onKernel('a MACVLAN takes frames', async () => {
+  await lab.run('ip', 'link', 'set', 'eth0', 'up');
+  expect((await facts()).master).toBeNull();
+  await lab.run('ip', 'link', 'add', 'mv0', 'link', 'eth0', 'type', 'macvlan');
+  await lab.run('ip', 'link', 'set', 'mv0', 'up');
+  expect((await facts()).master).toEqual({ name: 'mv0', kind: 'macvlan' });
+});
+
+onKernel('what listens to another address is seen by it', async () => {
+  await lab.run('bridge', 'fdb', 'add', '02:00:00:00:09:09', 'dev', 'eth0', 'self');
+  expect((await facts()).master).toEqual({ name: 'elsewhere', kind: 'macvlan' });
 });

@@ -5,7 +5,7 @@ import {
   openKernelLab,
   probeKernelLab,
 } from '../support/kernel-lab.ts';
-import { LAB_HOOKS } from '../support/lab-oracle.ts';
+import { PLAIN_HOOKS } from '../support/lab-oracle.ts';
 import { makeFrames } from '../support/random-frames.ts';
 import { makeRuleset } from '../support/rulesets.ts';
 
@@ -32,8 +32,8 @@ it('makes the same ruleset from the same seed', () => {
 });
 
 onKernel.each([
-  ['matches only', { hooks: LAB_HOOKS, inetIngress: true }],
-  ['state and effects too', { hooks: LAB_HOOKS, inetIngress: true, unknowns: true }],
+  ['matches only', { hooks: PLAIN_HOOKS, inetIngress: true }],
+  ['state and effects too', { hooks: PLAIN_HOOKS, inetIngress: true, unknowns: true }],
 ])('makes rulesets that nft loads: %s', { timeout: 60_000 }, async (_, options) => {
   for (let seed = 10_000; seed < 10_050; seed += 1) {
     const { text } = makeRuleset(seed, options);
@@ -50,10 +50,10 @@ onKernel(
     let accepted = 0;
     let dropped = 0;
     for (let seed = 1; seed <= 10; seed += 1) {
-      const { text, pool } = makeRuleset(seed, { hooks: LAB_HOOKS });
+      const { text, pool } = makeRuleset(seed, { hooks: PLAIN_HOOKS });
       await lab.loadRuleset(text);
       const observation = await lab.observe(makeFrames(seed, 10_000, pool));
-      for (const hook of LAB_HOOKS.filter((name) => text.includes(`hook ${name} `))) {
+      for (const hook of PLAIN_HOOKS.filter((name) => text.includes(`hook ${name} `))) {
         for (let index = 0; index < observation.length; index += 1) {
           const verdict = hookVerdict(observation, index, hook);
           if (verdict === 'accepted') accepted += 1;

@@ -1,12 +1,14 @@
+import type { Classifier } from '../../src/ir/classifier.ts';
 import { type Outcome, prepare } from '../../src/ir/evaluate.ts';
 import type { Facts } from '../../src/ir/facts.ts';
 import { type Packet, parsePacket } from '../../src/ir/packet.ts';
 import { toHex } from '../../src/support/bits.ts';
 import { compareNftCounters, compareProgramCounters, readSlots } from './compare-counters.ts';
+import { withElfFile } from './elf-file.ts';
 import { hookVerdict, type KernelLab, type Observation, type XdpMode } from './kernel-lab.ts';
 import { LAB_HOOKS } from './lab-oracle.ts';
 import type { LoadedXdp } from './lab-xdp.ts';
-import { type Pipeline, readLabRuleset, runPipeline, withElfFile } from './pipeline.ts';
+import { type Pipeline, readLabRuleset, runPipeline } from './pipeline.ts';
 
 /**
  * What is checked. sound: the program drops only what the kernel does not deliver. interpreter: ours
@@ -116,12 +118,27 @@ interface Sample {
 const ETH_P_IP = 0x0800;
 const ETH_P_IPV6 = 0x86dd;
 
-function fateOf(observation: Observation, index: number, { ingress, tags }: Packet): Fate {
+const BRIDGE = LAB_HOOKS.indexOf('bridge'); // it and what is behind it
+
+function fateOf(
+  observation: Observation,
+  index: number,
+  { ingress, tags, frame }: Packet,
+  { vlans, master, mac, masterMac }: Facts,
+  stages: Classifier['stages'],
+): Fate {
   const verdicts = LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook));
-  if (verdicts.includes('dropped')) return 'dropped';
+  if (verdicts.slice(0, BRIDGE).includes('dropped')) return 'dropped';
+  // A bridge drops some by itself, as br_netfilter does what is too short for it.
+  if (verdicts.slice(BRIDGE).includes('dropped')) {
+    return stages.some(({ family }) => family === 'bridge') ? 'dropped' : 'neither';
+  }
   // Nobody but the rules at ingress would stop these: a VLAN device or a protocol may want them.
   const isIp = ingress.protocol === ETH_P_IP || ingress.protocol === ETH_P_IPV6;
-  if (!isIp || tags > 0) return 'delivered';
+  if (!isIp || tags > (vlans === null ? 0 : 1)) return 'delivered';
+  // A bridge hands on what is not for itself alone.
+  const own = [mac, masterMac].includes(BigInt(`0x${toHex(frame.subarray(0, 6))}`));
+  if (master !== null && !own) return 'delivered';
   return verdicts[2] === 'accepted' || verdicts[3] === 'accepted' ? 'delivered' : 'neither';
 }
 
@@ -145,7 +162,8 @@ function brokenLaws(sample: Sample, options: CompareOptions): [Law, string][] {
   const { verdict } = reference;
   const isCertain = !packet.odd?.startsWith('packet/ipv6-ext');
   // Lost is gone, one way or the other: what may drop before need not be told apart.
-  const mayDrop = verdict !== 'accept' && (verdict !== 'lost' || options.complete !== true);
+  const isSurelyFirst = options.complete === true && packet.fragment !== 'later';
+  const mayDrop = verdict !== 'accept' && (verdict !== 'lost' || !isSurelyFirst);
   const isWrong =
     (verdict === 'drop' && kernel === 'delivered') ||
     (isCertain && !mayDrop && kernel === 'dropped');
@@ -179,15 +197,23 @@ async function loadAndRun(
 const XDP_DROP = 1;
 const NOTHING = new Uint8Array(0);
 
+/** Whether nft lists a rule otherwise than the kernel has it, so that it is not fully known. */
+function hidesRules({ classifier }: Pipeline): boolean {
+  return classifier.entries.some(({ tests }) =>
+    tests.some((test) => test.kind === 'unknown' && test.reason.code === 'match/listing'),
+  );
+}
+
 /** Loads a ruleset, compiles it, and asks everybody about every frame. */
 export async function compareWithKernel(
   lab: KernelLab,
   text: string,
-  options: CompareOptions,
+  given: CompareOptions,
 ): Promise<Comparison> {
-  const { facts, unknowns = false } = options;
+  const { facts, unknowns = false } = given;
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), facts, options.profile);
+  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile);
+  const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
   const alone = unknowns ? [] : await lab.counters();
@@ -211,7 +237,7 @@ export async function compareWithKernel(
       packet,
       isExcused: pipeline.isCrowded || isLeftToKernel(packet),
       hooks: LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook)).join(' '),
-      kernel: fateOf(observation, index, packet),
+      kernel: fateOf(observation, index, packet, facts, pipeline.classifier.stages),
       program: actions[at] === XDP_DROP,
       interpreter: pipeline.drops(frame),
       tier: tier(packet),
@@ -255,6 +281,7 @@ export async function compareAttached(
 ): Promise<Comparison> {
   await lab.loadRuleset(text);
   const pipeline = await runPipeline(await readLabRuleset(lab), options.facts, options.profile);
+  const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);
   const without = await lab.observe(frames);
   await lab.resetCounters();
@@ -271,7 +298,7 @@ export async function compareAttached(
   for (const [index, frame] of frames.entries()) {
     if (hookVerdict(without, index, 'ingress') === 'unsent') continue;
     const packet = parsePacket(frame);
-    const before = fateOf(without, index, packet);
+    const before = fateOf(without, index, packet, options.facts, stages);
     const isDropped = pipeline.drops(frame);
     totals.frames += 1;
     if (before === 'dropped') totals.kernelDrops += 1;

@@ -9,7 +9,8 @@
  *
  * Standard input is a sequence of { u32 length, little-endian; bytes }.
  * u16: bit 0 sent; bits 2k+1 and 2k+2: member of the sets reached and seen of hook k
- * (0 ingress, 1 prerouting, 2 input, 3 forward).
+ * (0 ingress, 1 prerouting, 2 input, 3 forward, 4 ingress of the devices above, 5 bridge prerouting,
+ * 6 bridge input).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -217,12 +218,16 @@ static struct request new_request(int type, int flags, int family)
 static const struct oracle_set {
 	int family;
 	const char *name;
-} sets[8] = {
+} sets[] = {
 	{ NFPROTO_NETDEV, "reached_ingress" }, { NFPROTO_NETDEV, "seen_ingress" },
 	{ NFPROTO_INET, "reached_prerouting" }, { NFPROTO_INET, "seen_prerouting" },
 	{ NFPROTO_INET, "reached_input" }, { NFPROTO_INET, "seen_input" },
 	{ NFPROTO_INET, "reached_forward" }, { NFPROTO_INET, "seen_forward" },
+	{ NFPROTO_NETDEV, "reached_upper" }, { NFPROTO_NETDEV, "seen_upper" },
+	{ NFPROTO_BRIDGE, "reached_bridge" }, { NFPROTO_BRIDGE, "seen_bridge" },
+	{ NFPROTO_BRIDGE, "reached_bridge_input" }, { NFPROTO_BRIDGE, "seen_bridge_input" },
 };
+#define SETS (int)(sizeof(sets) / sizeof(sets[0]))
 
 static int nf_socket(void)
 {
@@ -242,11 +247,11 @@ static void flush_sets(int fd)
 	uint8_t batch[4096];
 	size_t size = 0;
 	char reply[8192];
-	struct request parts[10];
+	struct request parts[SETS + 2];
 	int answers = 0;
 
 	parts[0] = new_request(NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC);
-	for (int index = 0; index < 8; index++) {
+	for (int index = 0; index < SETS; index++) {
 		struct request *part = &parts[index + 1];
 
 		*part = new_request(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELSETELEM, NLM_F_ACK,
@@ -254,14 +259,14 @@ static void flush_sets(int fd)
 		put_string(part, NFTA_SET_ELEM_LIST_TABLE, ORACLE);
 		put_string(part, NFTA_SET_ELEM_LIST_SET, sets[index].name);
 	}
-	parts[9] = new_request(NFNL_MSG_BATCH_END, 0, AF_UNSPEC);
-	for (int index = 0; index < 10; index++) {
+	parts[SETS + 1] = new_request(NFNL_MSG_BATCH_END, 0, AF_UNSPEC);
+	for (int index = 0; index < SETS + 2; index++) {
 		memcpy(batch + size, &parts[index], parts[index].header.nlmsg_len);
 		size += NLMSG_ALIGN(parts[index].header.nlmsg_len);
 	}
 	if (send(fd, batch, size, 0) < 0)
 		die("flush sets");
-	while (answers < 8) {
+	while (answers < SETS) {
 		ssize_t left = recv(fd, reply, sizeof(reply), 0);
 
 		if (left < 0)
@@ -453,7 +458,7 @@ static void send_frames(const char *receiver_netns, const char *sender_netns)
 		errno = ENOBUFS;
 		die("frames were lost between the ends");
 	}
-	for (int index = 0; index < 8; index++) {
+	for (int index = 0; index < SETS; index++) {
 		/* A dump that meets a hash table being resized may miss elements, never invent them. */
 		while (dump_set(netlink, &sets[index], 2 << index, masks) != 0)
 			;

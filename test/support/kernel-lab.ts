@@ -10,6 +10,7 @@ import {
   oracleRuleset,
   readCounters,
 } from './lab-oracle.ts';
+import { addTopology, type Topology } from './lab-topology.ts';
 import {
   type LoadedXdp,
   type MapElement,
@@ -121,11 +122,20 @@ export function hookVerdict(observation: Observation, index: number, hook: LabHo
  * `speaks` lets the receiver answer and send, what it sends not being told from frames that arrive.
  */
 export async function openKernelLab(
-  options: { readonly router?: boolean; readonly speaks?: boolean } = {},
+  options: {
+    readonly router?: boolean;
+    readonly speaks?: boolean;
+    readonly topology?: Topology;
+  } = {},
 ): Promise<KernelLab> {
   const helper = await buildLabHelper();
-  const namespaces = await openLabNamespaces(options.router ?? false);
+  const { router = false, speaks = false, topology = 'plain' } = options;
+  const namespaces = await openLabNamespaces(router);
   const { receiver, sender } = namespaces;
+  const above = await addTopology(topology, namespaces, router).catch(async (error: unknown) => {
+    await namespaces.close();
+    throw error;
+  });
   let store: XdpStore | null = null;
   let ruleset = '';
   let attached: XdpMode | null = null;
@@ -134,7 +144,7 @@ export async function openKernelLab(
     await runInside(
       receiver,
       ['nft', '-f', '-'],
-      `flush ruleset\n${nftText}\n${oracleRuleset(options.speaks ?? false)}`,
+      `flush ruleset\n${nftText}\n${oracleRuleset(above, speaks)}`,
     );
     if (TRACKING.test(nftText)) await runCommand(helper, ['forget', receiver]);
     ruleset = nftText;

@@ -1,12 +1,21 @@
 import type { Family } from '../../src/ir/ruleset.ts';
 
-/** Table that holds the lab's own chains, in netdev and in inet. */
+/** Table that holds the lab's own chains, in netdev, inet and bridge. */
 export const ORACLE_TABLE = 'nfo_oracle';
 
-/** Hooks the oracle watches, in the order of the bits the helper reports. */
-export const LAB_HOOKS = ['ingress', 'prerouting', 'input', 'forward'] as const;
+/**
+ * Hooks the oracle watches, in the order of the bits the helper reports. `upper` is the ingress hook
+ * of the VLAN devices or the bridge on top of `eth0`, `bridge` the prerouting hook of the bridge.
+ */
+export const LAB_HOOKS = [
+  ...(['ingress', 'prerouting', 'input', 'forward'] as const),
+  ...(['upper', 'bridge', 'bridge_input'] as const),
+] as const;
 
 export type LabHook = (typeof LAB_HOOKS)[number];
+
+/** Hooks that every lab has. */
+export const PLAIN_HOOKS: readonly LabHook[] = ['ingress', 'prerouting', 'input', 'forward'];
 
 // Chain priorities are signed 32-bit integers (struct nf_hook_ops, include/linux/netfilter.h).
 const FIRST = -2147483648;
@@ -16,16 +25,46 @@ const LAST = 2147483647;
 // dump walks the whole table: small sets, several batches. 20000 frames never make it grow (at 75 %).
 const SET = 'type ether_addr; flags dynamic; size 24576;';
 
-function watchHook(hook: LabHook): string {
-  const device = hook === 'ingress' ? ' device "eth0"' : '';
-  const chain = (name: string, priority: number, set: string): string =>
-    `  chain ${name}_${hook} { type filter hook ${hook}${device} priority ${priority}; policy accept;
-    add @${set}_${hook} { ether saddr }
-  }`;
-  return `  set reached_${hook} { ${SET} }
+/** What stands on top of `eth0` in a lab. */
+export interface OracleTopology {
+  /** Devices of the hook `upper`. */
+  readonly upper: readonly string[];
+  readonly isBridge: boolean;
+  /** Rules behind all others at the ingress hook of `eth0`. */
+  readonly lastAtIngress: readonly string[];
+}
+
+/** The hook as nft writes it; null where there is none. */
+function hookText(hook: LabHook, { upper, isBridge }: OracleTopology): string | null {
+  switch (hook) {
+    case 'ingress':
+      return 'ingress device "eth0"';
+    case 'upper':
+      return upper.length === 0 ? null : `ingress devices = { ${upper.join(', ')} }`;
+    case 'bridge':
+      return isBridge ? 'prerouting' : null;
+    case 'bridge_input':
+      return isBridge ? 'input' : null;
+    case 'prerouting':
+    case 'input':
+    case 'forward':
+      return hook;
+  }
+}
+
+function watchHook(hook: LabHook, topology: OracleTopology): string {
+  const text = hookText(hook, topology);
+  const sets = `  set reached_${hook} { ${SET} }
   set seen_${hook} { ${SET} }
-${chain('first', FIRST, 'reached')}
-${chain('last', LAST, 'seen')}`;
+`;
+  if (text === null) return sets;
+  const last = hook === 'ingress' ? topology.lastAtIngress : [];
+  const chain = (name: string, priority: number, set: string, rules: readonly string[]): string =>
+    `  chain ${name}_${hook} { type filter hook ${text} priority ${priority}; policy accept;
+    add @${set}_${hook} { ether saddr }
+${rules.map((rule) => `    ${rule}\n`).join('')}  }`;
+  return `${sets}${chain('first', FIRST, 'reached', [])}
+${chain('last', LAST, 'seen', last)}`;
 }
 
 // The kernel's own answers would come back: what it sends to a broadcast address (an answer to a frame
@@ -38,15 +77,18 @@ const MUTE = `  chain mute {
  * Chains before and after all others at every hook that note each packet's source MAC; and, unless
  * it `speaks`, one that keeps the receiver from sending anything of its own.
  */
-export function oracleRuleset(speaks: boolean): string {
+export function oracleRuleset(topology: OracleTopology, speaks: boolean): string {
+  const watch = (...hooks: readonly LabHook[]): string =>
+    hooks.map((hook) => watchHook(hook, topology)).join('\n');
   return `table netdev ${ORACLE_TABLE} {
-${watchHook('ingress')}
+${watch('ingress', 'upper')}
 }
 table inet ${ORACLE_TABLE} {
-${watchHook('prerouting')}
-${watchHook('input')}
-${watchHook('forward')}
+${watch('prerouting', 'input', 'forward')}
 ${speaks ? '' : MUTE}
+}
+table bridge ${ORACLE_TABLE} {
+${watch('bridge', 'bridge_input')}
 }
 `;
 }

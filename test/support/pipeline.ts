@@ -1,6 +1,3 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import {
   compileXdp,
   isXdpProfile,
@@ -9,7 +6,7 @@ import {
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
-import type { Facts } from '../../src/ir/facts.ts';
+import { type Facts, nothingKnown } from '../../src/ir/facts.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
@@ -34,7 +31,7 @@ export function unwrap<T>(result: Result<T>): T {
 export function labFacts(role: Facts['role']): Facts {
   const addresses = Object.values(LAB_ADDRESSES);
   return {
-    device: 'eth0',
+    ...nothingKnown('eth0'),
     role,
     localAddresses: addresses.flatMap(({ ip, ip6 }) => [
       { version: 4 as const, value: toInteger(parseIp(ip)) },
@@ -45,8 +42,6 @@ export function labFacts(role: Facts['role']): Facts {
     rpFilterOff: true,
     routed: true,
     rxVlanOff: true,
-    conntrackFresh: false,
-    soleDevice: false,
   };
 }
 
@@ -103,19 +98,4 @@ export async function runPipeline(
       });
     },
   };
-}
-
-/** Writes the object to a temporary file for as long as `use` runs. */
-export async function withElfFile<T>(
-  elf: Uint8Array,
-  use: (path: string) => Promise<T>,
-): Promise<T> {
-  const directory = await mkdtemp(join(tmpdir(), 'nfo-elf-'));
-  try {
-    const path = join(directory, 'program.o');
-    await writeFile(path, elf);
-    return await use(path);
-  } finally {
-    await rm(directory, { recursive: true });
-  }
 }

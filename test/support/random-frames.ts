@@ -26,6 +26,21 @@ export function oddFrame(random: Random, pool: FramePool): Uint8Array {
 /** How often a generated frame is odd, 0 to 1. */
 export interface FrameMix {
   readonly odd: number;
+  /** How often a well-formed one has a tag; never when left out. */
+  readonly tagged?: number;
+}
+
+const TAGS: readonly Uint8Array[] = [
+  ...[Uint8Array.of(0x81, 0, 0, 5), Uint8Array.of(0x81, 0, 0, 5), Uint8Array.of(0x81, 0, 0x60, 5)],
+  ...[Uint8Array.of(0x88, 0xa8, 0, 7), Uint8Array.of(0x88, 0xa8, 0, 7)],
+  ...[Uint8Array.of(0x81, 0, 0, 0), Uint8Array.of(0x88, 0xa8, 0x20, 0)],
+  ...[Uint8Array.of(0x81, 0, 0, 7), Uint8Array.of(0x88, 0xa8, 0, 5), Uint8Array.of(0x81, 0, 0, 9)],
+];
+
+/** A well-formed frame with a tag in front of its type. */
+function taggedFrame(random: Random, pool: FramePool): Uint8Array {
+  const frame = wellFormedFrame(random, pool);
+  return joinBytes(frame.subarray(0, 12), random.pick(TAGS), frame.subarray(12));
 }
 
 /** `count` frames, the same for the same seed; about 8 µs each. */
@@ -36,9 +51,12 @@ export function makeFrames(
   mix: FrameMix = { odd: 0.3 },
 ): readonly Uint8Array[] {
   const random = createRandom(seed);
-  return Array.from({ length: count }, () =>
-    random.chance(mix.odd) ? oddFrame(random, pool) : wellFormedFrame(random, pool),
-  );
+  const { odd, tagged = 0 } = mix;
+  return Array.from({ length: count }, () => {
+    if (random.chance(odd)) return oddFrame(random, pool);
+    const isTagged = tagged > 0 && random.chance(tagged);
+    return isTagged ? taggedFrame(random, pool) : wellFormedFrame(random, pool);
+  });
 }
 
 // A smaller seed is no simpler a frame.

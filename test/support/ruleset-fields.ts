@@ -3,12 +3,19 @@ import type { Random } from './random.ts';
 import type { ValueKindName } from './ruleset-values.ts';
 
 /** Families that the generator writes tables for. */
-export type TableFamily = 'netdev' | 'inet' | 'ip' | 'ip6';
+export type TableFamily = 'netdev' | 'bridge' | 'inet' | 'ip' | 'ip6';
 
 /** Where a rule stands. */
 export interface RulePlace {
   readonly family: TableFamily;
   readonly hook: LabHook;
+  /** What the rule may name as the input device; `eth0` alone when left out. */
+  readonly devices?: readonly string[];
+}
+
+/** Families whose rules see frames of any protocol. */
+function seesFrames(family: TableFamily): boolean {
+  return family === 'netdev' || family === 'bridge';
 }
 
 /** A field that a rule may match. */
@@ -84,7 +91,7 @@ function transport(
   if (version === 4) protocols.push(field('ip protocol', 'protocol'));
   // In an ip6 table nexthdr needs nothing; elsewhere it brings its own dependency.
   if (version === 6) protocols.push(field('ip6 nexthdr', 'protocol'));
-  if (version === null && family === 'netdev') {
+  if (version === null && seesFrames(family)) {
     return {
       lead: [],
       fields: [field('ether type', 'etherType'), field('meta protocol', 'etherType')],
@@ -100,13 +107,14 @@ export function pickFieldGroup(random: Random, place: RulePlace): FieldGroup {
   const fields = version === null ? [] : version === 4 ? IP : IP6;
   const anywhere = [field('meta length', 'word', false)];
   const tags =
-    place.family === 'netdev' && version === null && random.chance(0.5)
+    seesFrames(place.family) && version === null && random.chance(0.5)
       ? [field('vlan id', 'vlan', false), field('vlan pcp', 'pcp', false)]
       : [];
   // `vlan` settles the EtherType, and so excludes matches on it.
   if (tags.length > 0)
     return { version, lead: [], fields: [...tags, field('ether daddr', 'mac', false)] };
-  const link = place.hook === 'ingress' ? [field('ether daddr', 'mac', false)] : [];
+  const atLink = place.hook === 'ingress' || seesFrames(place.family);
+  const link = atLink ? [field('ether daddr', 'mac', false)] : [];
   return {
     version,
     lead: group.lead,
@@ -120,7 +128,14 @@ export function pickBroadMatch(
   place: RulePlace,
   version: FieldGroup['version'],
 ): string {
+  const { devices = ['eth0'] } = place;
   const choices = ['iifname "eth0"', 'iifname != "lo"', 'iifname "eth*"', 'meta pkttype host'];
+  for (const device of devices.slice(1)) {
+    choices.push(`iifname "${device}"`, `iif "${device}"`, `iifname != "${device}"`);
+    choices.push(`iifname { "${device}", "lo" }`, 'iif != "lo"', 'iifgroup default');
+    if (place.family === 'inet') choices.push('iifname { "eth0.*", "br*" }');
+    if (place.family === 'inet' && version !== 6) choices.push('ether type ip');
+  }
   choices.push('meta pkttype != other', 'meta pkttype { host, broadcast, multicast }');
   if (place.family === 'inet') {
     choices.push('iifname { "eth0", "eth1" }');

@@ -35,7 +35,7 @@ export function pickUnknownMatch(
   version: FieldGroup['version'],
 ): string {
   const choices = [...STATEFUL];
-  if (place.family !== 'netdev') choices.push(...TRACKED, 'rt classid 0');
+  if (!['netdev', 'bridge'].includes(place.family)) choices.push(...TRACKED, 'rt classid 0');
   if (fits(place, 'prerouting input forward', 'inet ip')) {
     choices.push('fib daddr type local', 'fib saddr . iif oif missing');
     if (version === 4) choices.push('ip option rr exists', 'ip option ra missing');

@@ -13,6 +13,10 @@ export interface RulesetOptions {
   readonly unknowns?: boolean;
   /** Also inet chains at ingress, whose mere presence makes the kernel drop malformed packets. */
   readonly inetIngress?: boolean;
+  /** What rules may name as the input device, `eth0` first; chains of hook `upper` are on the rest. */
+  readonly devices?: readonly string[];
+  /** Text in front of the tables. */
+  readonly head?: string;
   /** Tables, 1 to 4 at random when left out. */
   readonly tables?: number;
   /** Most rules in a base chain, 12 when left out. */
@@ -32,6 +36,9 @@ const PRIORITIES: Readonly<Record<LabHook, readonly string[]>> = {
   prerouting: ['raw', 'mangle', 'filter', '0', '-350', '-450', '17'],
   input: ['filter', '0', 'mangle', '10', 'security'],
   forward: ['filter', '0', 'mangle', '-7'],
+  upper: ['-10', '0', '0', '5', 'filter'],
+  bridge: ['-300', '-200', '-1', '0', '7', 'filter'],
+  bridge_input: ['-200', '0', '10'],
 };
 
 // What a chain with policy drop lets pass before its other rules.
@@ -57,6 +64,8 @@ interface ChainPlan extends RulePlace {
 }
 
 function pickFamily(random: Random, hook: LabHook, options: RulesetOptions): TableFamily {
+  if (hook === 'bridge' || hook === 'bridge_input') return 'bridge';
+  if (hook === 'upper') return 'netdev';
   if (hook !== 'ingress') return random.pick(['inet', 'inet', 'ip', 'ip6']);
   return options.inetIngress === true && random.chance(0.3) ? 'inet' : 'netdev';
 }
@@ -107,6 +116,26 @@ function writeRule(
   return parts.join(' ');
 }
 
+/** The hook as nft writes it. */
+function hookText(random: Random, hook: LabHook, devices: readonly string[]): string {
+  switch (hook) {
+    case 'ingress':
+      return devices.length > 1 && random.chance(0.2)
+        ? `ingress devices = { ${devices.join(', ')} }`
+        : 'ingress device "eth0"';
+    case 'upper':
+      return `ingress device "${random.pick(devices.slice(1))}"`;
+    case 'bridge':
+      return 'prerouting';
+    case 'bridge_input':
+      return 'input';
+    case 'prerouting':
+    case 'input':
+    case 'forward':
+      return hook;
+  }
+}
+
 function writeTable(
   random: Random,
   pool: PoolBuilder,
@@ -115,7 +144,8 @@ function writeTable(
   options: RulesetOptions,
 ): string {
   const family = pickFamily(random, hook, options);
-  const place = { family, hook };
+  const devices = options.devices ?? ['eth0'];
+  const place = { family, hook, devices };
   const called = Array.from({ length: random.below(4) }, (_, index) => `sub${index}`);
   const counters = Array.from({ length: random.below(3) }, (_, index) => `named${index}`);
   const declarations = counters.map((counter) => `counter ${counter} { }`);
@@ -128,13 +158,13 @@ function writeTable(
     const body = [...head, ...rules].map((line) => `    ${line}\n`);
     return `  chain ${plan.name} {\n${body.join('')}  }\n`;
   };
-  const device = hook === 'ingress' ? ' device "eth0"' : '';
+  const hookAs = hookText(random, hook, devices);
   const baseChains = Array.from({ length: random.pick([1, 1, 2]) }, (_, index) => {
     const strict = random.chance(0.15);
     const plan = { ...place, name: `base${index}`, callable: called, strict };
     const priority = random.pick(PRIORITIES[hook]);
     const policy = strict ? 'drop' : 'accept';
-    const head = `type filter hook ${hook}${device} priority ${priority}; policy ${policy};`;
+    const head = `type filter hook ${hookAs} priority ${priority}; policy ${policy};`;
     const opening = strict ? [random.pick(OPENINGS)] : [];
     // So that packets get to the other chains even where the rules that call them match little.
     const calls = called
@@ -166,5 +196,5 @@ export function makeRuleset(seed: number, options: RulesetOptions = {}): Generat
   const tables = Array.from({ length: count }, (_, index) =>
     writeTable(random, pool, `t${index}`, random.pick(hooks), options),
   );
-  return { text: tables.join(''), pool: pool.build() };
+  return { text: (options.head ?? '') + tables.join(''), pool: pool.build() };
 }

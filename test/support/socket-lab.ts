@@ -26,6 +26,9 @@ export type Outcomes = Readonly<Record<string, string>>;
 /** Who `far` talks to: a host; a router itself; a machine behind a router, with or without NAT. */
 export type Scene = 'host' | 'router' | 'behind' | 'behind NAT';
 
+/** Where the program runs: in the driver, or in the stack. */
+export type SocketMode = 'native' | 'generic';
+
 /** A connection that outlives rulesets and programs. */
 export interface HeldConnection {
   /** Sends both ways; `ok`, or what went wrong. */
@@ -42,10 +45,10 @@ export interface SocketLab {
   run(...argv: readonly string[]): Promise<string>;
   loadRuleset(text: string): Promise<Ruleset>;
   probe(): Promise<Facts>;
-  /** Compiles for `eth0` and attaches natively, as `deploy` does. */
-  deploy(situation: Situation): Promise<void>;
+  /** Compiles for `eth0` and attaches, as `deploy` does; natively unless told. */
+  deploy(situation: Situation, mode?: SocketMode): Promise<void>;
   status(): Promise<StatusReport>;
-  /** Frames that eth0's driver says XDP dropped. */
+  /** Frames that eth0's driver says XDP dropped; it counts for native programs alone. */
   xdpDrops(): Promise<number>;
   /** Runs all flows at once, or those with these names. */
   flows(only?: readonly string[]): Promise<Outcomes>;
@@ -255,7 +258,6 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
       hops: scene.startsWith('behind') ? 3 : 2,
       ...more,
     });
-  const profile = unwrap(await loadProfile('xdp-native'));
   return {
     run: (...argv) => inMachine(argv),
     async loadRuleset(text) {
@@ -265,11 +267,12 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
       return unwrap(readListing(listing, chains, scene));
     },
     probe: async () => unwrap(await probeFacts(transport, 'eth0')),
-    async deploy(situation) {
+    async deploy(situation, mode = 'native') {
+      const profile = unwrap(await loadProfile(`xdp-${mode}`));
       const { artifact } = unwrap(placeTier(situation, profile));
       const request = {
         device: 'eth0',
-        mode: 'native' as const,
+        mode,
         elf: artifact.elf,
         program: PROGRAM,
         maps: null,

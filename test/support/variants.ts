@@ -1,7 +1,9 @@
 import type { Facts } from '../../src/ir/facts.ts';
 import type { CompareOptions } from './compare.ts';
 import type { LabHook } from './lab-oracle.ts';
+import { BRIDGE_MAC, LAB_VLANS, type Topology } from './lab-topology.ts';
 import { labFacts } from './pipeline.ts';
+import type { FrameMix } from './random-frames.ts';
 
 /** A way to look at rulesets: where their chains stand, and what is known of the machine. */
 export interface Variant {
@@ -14,6 +16,11 @@ export interface Variant {
   readonly complete: boolean;
   readonly profile: string;
   readonly inetIngress: boolean;
+  readonly topology: Topology;
+  readonly devices: readonly string[];
+  /** Text in front of every ruleset. */
+  readonly head: string;
+  readonly mix: FrameMix;
 }
 
 function variant(
@@ -31,6 +38,10 @@ function variant(
     complete: true,
     profile: 'xdp-native',
     inetIngress: false,
+    topology: 'plain',
+    devices: ['eth0'],
+    head: '',
+    mix: { odd: 0.3 },
     ...rest,
   };
 }
@@ -40,7 +51,64 @@ const ROUTER: readonly LabHook[] = ['prerouting', 'input', 'forward'];
 const SIMULATED = { profile: 'netdevsim' };
 const PARTLY = { complete: false };
 
-/** All variants; every one is sound, `complete` ones are exact as well. */
+const VLAN = {
+  topology: 'vlan',
+  devices: ['eth0', 'eth0.5', 'eth0.7'],
+  mix: { odd: 0.3, tagged: 0.6 },
+} as const;
+const vlanFacts = (role: Facts['role']): Facts => ({ ...labFacts(role), vlans: LAB_VLANS });
+
+const BRIDGE = {
+  topology: 'bridge',
+  devices: ['eth0', 'br0'],
+  mix: { odd: 0.3, tagged: 0.1 },
+  complete: false,
+} as const;
+const bridgeFacts = (role: Facts['role']): Facts => ({
+  ...labFacts(role),
+  vlans: [],
+  master: { name: 'br0', kind: 'bridge' },
+  masterMac: BigInt(`0x${BRIDGE_MAC.replaceAll(':', '')}`),
+  bridgePlain: true,
+  brNetfilter: false,
+});
+
+const TRANSLATES = `table ip head_nat {
+  chain pre {
+    type nat hook prerouting priority dstnat; policy accept;
+    tcp dport 80 counter dnat to 10.0.1.77:8080
+    udp dport 53 redirect to :5353
+    ip daddr 10.0.1.77 dnat to 10.0.0.1
+  }
+  chain post {
+    type nat hook postrouting priority srcnat; policy accept;
+    masquerade
+  }
+}
+`;
+const TRACKS = `table inet head_ct {
+  chain pre {
+    type filter hook prerouting priority -250; policy accept;
+    ct state untracked counter
+    udp dport 53 notrack
+  }
+  chain in {
+    type filter hook input priority 50; policy accept;
+    ct state invalid counter
+  }
+}
+`;
+const MANGLES = `table inet head_mangle {
+  chain pre {
+    type filter hook prerouting priority -310; policy accept;
+    meta mark set 0x5
+    ip protocol 17 ip ttl set 9
+    tcp dport 22 meta mark set 0x7
+  }
+}
+`;
+
+/** Frames that go straight to the rules; every variant is sound, `complete` ones are exact as well. */
 export const VARIANTS: readonly Variant[] = [
   variant('ingress', ['ingress'], labFacts(null)),
   variant('inet ingress', ['ingress'], labFacts(null), { inetIngress: true }),
@@ -74,6 +142,54 @@ export const VARIANTS: readonly Variant[] = [
   variant('unknowns, router', ROUTER, labFacts('router'), { unknowns: true }),
   variant('unknowns, simulated card', HOST, labFacts('host'), { unknowns: true, ...SIMULATED }),
   variant('unknowns, no role', HOST, labFacts(null), { unknowns: true, complete: false }),
+];
+
+/** What stands between the wire and the rules: VLAN devices, bridges, translation, tracking. */
+export const PATH_VARIANTS: readonly Variant[] = [
+  variant('vlan, host', [...HOST, 'upper'], vlanFacts('host'), VLAN),
+  variant('vlan, host, input', ['input', 'upper'], vlanFacts('host'), VLAN),
+  variant('vlan, router', [...ROUTER, 'upper'], vlanFacts('router'), VLAN),
+  variant('vlan, no role', [...HOST, 'upper'], vlanFacts(null), { ...VLAN, ...PARTLY }),
+  variant(
+    'vlan, one of them odd',
+    [...HOST, 'upper'],
+    {
+      ...vlanFacts('host'),
+      vlans: LAB_VLANS.map((vlan, i) => (i > 0 ? vlan : { ...vlan, device: null })),
+    },
+    { ...VLAN, ...PARTLY },
+  ),
+  variant(
+    'vlan, tags unknown',
+    HOST,
+    { ...vlanFacts('host'), rxVlanOff: false },
+    { ...VLAN, ...PARTLY },
+  ),
+  variant('vlan, unknowns', [...HOST, 'upper'], vlanFacts('host'), { ...VLAN, unknowns: true }),
+  variant('bridge, prerouting', ['ingress', 'bridge'], bridgeFacts(null), BRIDGE),
+  variant(
+    'bridge, host',
+    [...HOST, 'upper', 'bridge', 'bridge_input'],
+    bridgeFacts('host'),
+    BRIDGE,
+  ),
+  variant('bridge, router', [...ROUTER, 'bridge', 'bridge_input'], bridgeFacts('router'), BRIDGE),
+  variant(
+    'bridge, little known',
+    [...HOST, 'upper', 'bridge', 'bridge_input'],
+    { ...bridgeFacts('host'), bridgePlain: false, brNetfilter: null, masterMac: null },
+    BRIDGE,
+  ),
+  variant('bridge, unknowns', [...HOST, 'bridge'], bridgeFacts('host'), {
+    ...BRIDGE,
+    unknowns: true,
+  }),
+  variant('host, behind NAT', HOST, labFacts('host'), { head: TRANSLATES, ...PARTLY }),
+  variant('router, behind NAT', ROUTER, labFacts('router'), { head: TRANSLATES, ...PARTLY }),
+  variant('host, tracked', HOST, labFacts('host'), { head: TRACKS, ...PARTLY }),
+  variant('router, tracked', ROUTER, labFacts('router'), { head: TRACKS, ...PARTLY }),
+  variant('host, mangled', HOST, labFacts('host'), { head: MANGLES, ...PARTLY }),
+  variant('router, mangled', ROUTER, labFacts('router'), { head: MANGLES, ...PARTLY }),
 ];
 
 /** What `compareWithKernel` has to know of a variant. */

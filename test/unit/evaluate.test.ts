@@ -526,7 +526,6 @@ it('loses malformed packets before layer 3, with what ingress counted', () => {
 
 it.each([
   ['arp', ethernet({}, arp())],
-  ['tagged', TAG5],
   ['two tags', QINQ],
 ])('is unknown at a layer-3 entry for a frame that does not get there: %s', (_, frame) => {
   const outcome = walk([{ view: 'l3', then: DROP }], frame);

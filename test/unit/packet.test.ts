@@ -159,7 +159,7 @@ it('puts the transport header behind IPv4 options', () => {
 it.each([
   ['8100 vid 5', { vid: 5 }],
   ['88a8 vid 7', { protocol: 0x88a8, vid: 7 }],
-] satisfies [string, Tag][])('looks through one tag at ingress only: %s', (_, tag) => {
+] satisfies [string, Tag][])('looks through one tag: %s', (_, tag) => {
   const frame = v4({}, { tags: [tag] });
   const packet = parsePacket(frame);
   expect(without(packet.ingress)).toMatchObject({
@@ -171,7 +171,9 @@ it.each([
     length: 40,
   });
   expect(packet.ingress.frame).toBe(frame);
-  expect(packet).toMatchObject({ l3: null, noL3: 'tagged', tags: 1 });
+  expect(packet).toMatchObject({ noL3: null, tags: 1 });
+  // A VLAN device shows the packet without its tag.
+  expect(packet.l3).toMatchObject({ protocol: 0x0800, network: 14, end: 54, transport: 34 });
 });
 
 it.each([0x8100, 0x88a8])('removes a priority tag before layer 3: %i', (protocol) => {
