@@ -5,7 +5,13 @@
 export interface ComparedFilter {
   readonly name: string;
   readonly pcap: string;
+  /** For libpcap, with what the rules mean where `pcap` means more: to compare like with like. */
+  readonly exact?: string;
   readonly rules: readonly string[];
+  /** The rules ask what stands behind the IP header, and so nft looks whether that is valid. */
+  readonly transport?: true;
+  /** The rules name the tags that a frame must have; else they hold behind none and behind one. */
+  readonly tagged?: true;
   /** The rules of a chain that `rules` go to: `web`. */
   readonly web?: readonly string[];
 }
@@ -21,6 +27,26 @@ export function writeRuleset({ rules, web }: ComparedFilter): string {
   const hook = 'type filter hook ingress device "eth0" priority 0; policy accept;';
   const called = web === undefined ? '' : writeChain('chain web {', web);
   return `table netdev t {\n${called}${writeChain(`chain c {\n    ${hook}`, rules)}}\n`;
+}
+
+/** Behind `head` bytes, IPv4 and IPv6 headers as nft looks at them before it goes beyond. */
+function validAt(head: number): string {
+  const ip = `ip[0] >= 0x45 and ip[0] <= 0x4f and ip[2:2] >= 4*(ip[0]&15) and ip[2:2]+${head} <= len`;
+  const ip6 = `ip6[0] >= 0x60 and ip6[0] <= 0x6f and ip6[4:2] != 0 and ip6[4:2]+${head + 40} <= len`;
+  return `(not ip or (${ip})) and (not ip6 or (${ip6}))`;
+}
+
+/**
+ * For libpcap, with all that keeps a program from dropping what nft lets through: headers are looked
+ * at, and frames with one tag are met as those without.
+ */
+export function writeSoundly({ pcap, exact, transport, tagged }: ComparedFilter): string {
+  const asked = exact ?? pcap;
+  const behind = (head: number): string =>
+    transport === true ? `${validAt(head)} and (${asked})` : `(${asked})`;
+  if (tagged === true) return transport === true ? `${asked} and ${validAt(18)}` : asked;
+  // libpcap takes 0x9100 for a tag, the kernel does not.
+  return `(${behind(14)}) or (ether[12:2] != 0x9100 and vlan and ${behind(18)})`;
 }
 
 /** Deterministic addresses, spread over the whole space and never neighbours. */
@@ -53,7 +79,7 @@ const set = (values: readonly (string | number)[]): string => `{ ${values.join('
  * As libpcap's `src`, `dst` and `host` for IPv4: the addresses of ARP and RARP (RFC 903) as well. nft
  * has no word for RARP, and nft 1.0.6 crashes when it lists `arp saddr ip` with a prefix: raw payload.
  */
-function source(value: string): readonly string[] {
+export function source(value: string): readonly string[] {
   return [`ip saddr ${value}`, `meta protocol { 0x0806, 0x8035 } ${rawSet(112, value)}`];
 }
 
@@ -99,20 +125,27 @@ const FIREWALL_PAIRS = makeHosts(9, 7).map((address, index) => ({ address, port:
 export const FILTERS: readonly ComparedFilter[] = [
   { name: 'ip', pcap: 'ip', rules: ['meta protocol ip'] },
   { name: 'arp', pcap: 'arp', rules: ['meta protocol arp'] },
-  { name: 'tcp', pcap: 'tcp', rules: TCP },
-  { name: 'udp port 53', pcap: 'udp port 53', rules: ['udp sport 53', 'udp dport 53'] },
-  { name: 'tcp dst port 443', pcap: 'tcp dst port 443', rules: ['tcp dport 443'] },
+  { name: 'tcp', pcap: 'tcp', exact: 'ip proto 6 or ip6[6] = 6', transport: true, rules: TCP },
+  {
+    name: 'udp port 53',
+    pcap: 'udp port 53',
+    transport: true,
+    rules: ['udp sport 53', 'udp dport 53'],
+  },
+  { name: 'tcp dst port 443', pcap: 'tcp dst port 443', transport: true, rules: ['tcp dport 443'] },
   { name: 'host', pcap: 'host 10.0.0.1', rules: host('10.0.0.1') },
   { name: 'src net', pcap: 'src net 10.1.0.0/16', rules: source('10.1.0.0/16') },
   { name: 'dst net', pcap: 'dst net 10.1.2.0/24', rules: destination('10.1.2.0/24') },
   {
     name: 'tcp dst portrange',
     pcap: 'tcp dst portrange 8000-8080',
+    transport: true,
     rules: ['tcp dport 8000-8080'],
   },
   {
     name: 'tcp syn',
     pcap: 'tcp[tcpflags] & (tcp-syn|tcp-ack) = tcp-syn',
+    transport: true,
     rules: ['meta protocol ip tcp flags & (syn | ack) == syn'],
   },
   {
@@ -129,11 +162,16 @@ export const FILTERS: readonly ComparedFilter[] = [
   {
     name: 'vlan and port',
     pcap: 'vlan 100 and tcp port 80',
+    exact: 'ether[12:2] = 0x8100 and vlan 100 and tcp port 80',
+    tagged: true,
+    transport: true,
     rules: ['vlan id 100 tcp sport 80', 'vlan id 100 tcp dport 80'],
   },
   {
     name: 'qinq host',
     pcap: 'vlan and vlan and host 10.0.0.1',
+    exact: 'ether[12:2] != 0x9100 and ether[16:2] != 0x9100 and vlan and vlan and host 10.0.0.1',
+    tagged: true,
     rules: [128, 160]
       .map((at) => `meta protocol { 0x8100, 0x88a8 } @nh,16,16 0x800 @nh,${at},32 0x0a000001`)
       .concat(
@@ -146,12 +184,15 @@ export const FILTERS: readonly ComparedFilter[] = [
   {
     name: 'icmp and icmp6',
     pcap: 'icmp[icmptype]=icmp-echo or icmp6',
+    exact: 'icmp[icmptype]=icmp-echo or ip6[6] = 58',
+    transport: true,
     rules: ['meta protocol ip icmp type echo-request', 'meta protocol ip6 meta l4proto ipv6-icmp'],
   },
   { name: 'fragments', pcap: 'ip[6:2] & 0x1fff != 0', rules: ['ip frag-off & 0x1fff != 0'] },
   {
     name: 'host, port, not net',
     pcap: 'host 10.0.0.1 and tcp port 80 and not src net 192.168.0.0/16',
+    transport: true,
     rules: [
       'ip saddr 192.168.0.0/16 accept',
       'ip saddr 10.0.0.1 goto web',
@@ -174,6 +215,7 @@ export const FILTERS: readonly ComparedFilter[] = [
   {
     name: '25 tcp ports',
     pcap: anyOf(PORTS.map((port) => `tcp dst port ${port}`)),
+    transport: true,
     rules: [`tcp dport ${set(PORTS)}`],
   },
   {
@@ -181,6 +223,7 @@ export const FILTERS: readonly ComparedFilter[] = [
     pcap: anyOf(
       PAIRS.map(({ address, port }) => `(ip src host ${address} and tcp dst port ${port})`),
     ),
+    transport: true,
     rules: [
       `ip saddr . tcp dport ${set(PAIRS.map(({ address, port }) => `${address} . ${port}`))}`,
     ],
@@ -195,6 +238,7 @@ export const FILTERS: readonly ComparedFilter[] = [
         ({ address, port }) => `(ip src host ${address} and udp dst port ${port})`,
       ),
     ]),
+    transport: true,
     rules: [
       ...FIREWALL_HOSTS.map((one) => `ip saddr ${one}`),
       ...FIREWALL_NETS.map((net) => `ip daddr ${net}`),
@@ -205,6 +249,7 @@ export const FILTERS: readonly ComparedFilter[] = [
   {
     name: 'dns or web',
     pcap: 'udp port 53 or tcp port 53 or tcp dst port 80 or tcp dst port 443',
+    transport: true,
     rules: [...['udp sport 53', 'udp dport 53', 'tcp sport 53'], 'tcp dport { 53, 80, 443 }'],
   },
 ];

@@ -24,7 +24,7 @@ import { VARIANTS } from '../support/variants.ts';
 const obstacle = probeKernelLab();
 const onKernel = it.skipIf(obstacle !== null);
 
-const FRAMES = 1500;
+const FRAMES = 400;
 
 let host: KernelLab;
 let router: KernelLab;
@@ -85,31 +85,28 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
       const verdicts = LAB_HOOKS.map((hook) => hookVerdict(observation, at, hook));
       return verdicts[2] === 'accepted' || verdicts[3] === 'accepted';
     });
-    for (const [way, concessions] of WAYS) {
-      const options = { ...CBPF_DEFAULTS, ...way };
-      const situation = { ruleset, facts: variant.facts, concessions, replyPorts: null };
-      const { insns, returns } = unwrap(placeCbpf(situation, profile, options)).artifact;
-      const machine = loadProgram(insns);
-      const sights = frames.map((frame) => sightOf(frame, options.linkType, options.dialect));
-      const values = sights.map((sight) =>
-        sight === null ? null : machine(sight.packet, sight.beside).value,
+    const [way, concessions] = WAYS[index % WAYS.length] ?? [{}, []];
+    const options = { ...CBPF_DEFAULTS, ...way };
+    const situation = { ruleset, facts: variant.facts, concessions, replyPorts: null };
+    const { insns, returns } = unwrap(placeCbpf(situation, profile, options)).artifact;
+    const machine = loadProgram(insns);
+    const values = frames.map((frame) => {
+      const sight = sightOf(frame, options.linkType, options.dialect);
+      return sight === null ? null : machine(sight.packet, sight.beside).value;
+    });
+    const wrong = frames.filter((__, at) => delivered[at] === true && values[at] === returns.drop);
+    expect(wrong.map(toHex), JSON.stringify(way)).toEqual([]);
+    if (options.dialect === 'linux') {
+      const seen = await runPacketFilter(insns, frames, wire);
+      const different = frames.filter(
+        (__, at) => seen[at] !== null && seen[at] !== (values[at] ?? 0) > 0,
       );
-      const wrong = frames.filter(
-        (__, at) => delivered[at] === true && values[at] === returns.drop,
-      );
-      expect(wrong.map(toHex), JSON.stringify(way)).toEqual([]);
-      if (options.dialect === 'linux') {
-        const seen = await runPacketFilter(insns, frames, wire);
-        const different = frames.filter(
-          (__, at) => seen[at] !== null && seen[at] !== (values[at] ?? 0) > 0,
-        );
-        expect(different.map(toHex), JSON.stringify(way)).toEqual([]);
-        expect(seen.filter((one) => one !== null).length).toBeGreaterThan(frames.length * 0.9);
-      } else {
-        const kept = await runSocketFilter(insns, frames);
-        const wanted = frames.map((frame, at) => Math.min(values[at] ?? 0, frame.length));
-        expect([...kept], JSON.stringify(way)).toEqual(wanted);
-      }
+      expect(different.map(toHex), JSON.stringify(way)).toEqual([]);
+      expect(seen.filter((one) => one !== null).length).toBeGreaterThan(frames.length * 0.9);
+    } else {
+      const kept = await runSocketFilter(insns, frames);
+      const wanted = frames.map((frame, at) => Math.min(values[at] ?? 0, frame.length));
+      expect([...kept], JSON.stringify(way)).toEqual(wanted);
     }
   },
 );

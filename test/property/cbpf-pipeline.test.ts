@@ -110,7 +110,7 @@ it.each(MEANINGS)('drops what the classifier drops: %s', (_, options) => {
     fc.property(classifiers, (classifier) => {
       dropped += check(classifier, options);
     }),
-    { numRuns: 50 },
+    { numRuns: 25 },
   );
   expect(dropped).toBeGreaterThan(0);
 });
@@ -120,6 +120,6 @@ it('hands on what would be counted unless counters are conceded', () => {
     fc.property(classifiers, (classifier) => {
       check(classifier, { mayMiscount: false });
     }),
-    { numRuns: 30 },
+    { numRuns: 15 },
   );
 });

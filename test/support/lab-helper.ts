@@ -35,7 +35,7 @@ export async function buildLabHelper(source: string = KERNEL_LAB): Promise<strin
 }
 
 /** Frames as the helper reads them: a little-endian u32 length before each. */
-function packFrames(frames: readonly Uint8Array[]): Uint8Array {
+export function packFrames(frames: readonly Uint8Array[]): Uint8Array {
   const size = frames.reduce((sum, frame) => sum + 4 + frame.length, 0);
   const packed = new Uint8Array(size);
   const view = new DataView(packed.buffer);

@@ -18,7 +18,7 @@ const wrongUsage: readonly (readonly [said: string, ...args: string[]])[] = [
   ["--target <TARGET>' not specified", 'compile', EDGE],
   ['Allowed choices', 'compile', EDGE, '--target', 'p4'],
   ["no format 'elf'", 'compile', EDGE, '--target', 'tcam', '--format', 'elf'],
-  ['belong to --target cbpf', 'compile', EDGE, '--target', 'ebpf', '--return-drop', '1'],
+  ['belongs to --target cbpf', 'compile', EDGE, '--target', 'ebpf', '--return-drop', '1'],
   ['0xffffffff', 'compile', EDGE, '--target', 'cbpf', '--return-drop', '-1'],
   ['leave -o out', 'compile', EDGE, '--target', 'ebpf', '--emit', 'ruleset', '-o', 'x'],
   ['--frame HEX or by --pcap FILE', 'trace', EDGE],

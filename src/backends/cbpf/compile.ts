@@ -1,5 +1,6 @@
 import type { Classifier } from '../../ir/classifier.ts';
 import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
+import { testedFields } from '../../ir/operand.ts';
 import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { CbpfProfile } from '../../profile/schema.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
@@ -46,15 +47,12 @@ export interface CbpfArtifact extends Artifact {
   readonly specialised: Specialised;
 }
 
-/** Rules of a list that are asked in turn before they are cut by values. */
-const LEAF_RULES = 64;
-
 /**
  * Ways to build the decision: one after the other, each rule asking for what it needs; and with
  * regions for each kind of packet, which are faster to walk and may need copies of rules.
  */
 const DECISIONS: readonly DecisionOptions[] = [
-  { leafRules: LEAF_RULES, copies: 1, regions: false },
+  { leafRules: 16, copies: 1, regions: false },
   { leafRules: 16, copies: 2 },
 ];
 
@@ -75,10 +73,13 @@ function compileShortest(classifier: Classifier, options: CbpfOptions): Candidat
   const meaning = meaningOf(classifier, options);
   const isSmall = classifier.entries.length <= FEW_ENTRIES;
   const decisions = isSmall ? DECISIONS : DECISIONS.slice(0, 1);
+  const readsTransport = classifier.entries.some(({ tests }) =>
+    tests.some((test) => testedFields(test).some(({ base }) => base === 'th')),
+  );
   let best: Candidate | null = null;
   for (const how of decisions) {
     const decision = threadDecision(buildDecision(classifier, how));
-    for (const indexIp6 of [false, true]) {
+    for (const indexIp6 of readsTransport ? [false, true] : [false]) {
       const candidate = compileDecision(decision, { ...meaning, indexIp6 }, options.returns);
       if (best === null || candidate.lines.length < best.lines.length) best = candidate;
     }

@@ -132,14 +132,11 @@ function fill(template: Insn, { k, jt, jf }: RawInsn): Insn {
   }
 }
 
-function isSame(a: RawInsn, b: RawInsn): boolean {
-  return a.code === b.code && a.jt === b.jt && a.jf === b.jf && a.k === b.k;
-}
-
-/** The inverse of `encodeInsn`; what no instruction encodes to (also stray constants) stays raw. */
+/**
+ * The inverse of `encodeInsn`. What an instruction does not use (libpcap leaves numbers there) is as
+ * little looked at as the kernel does; a code that no instruction has stays raw.
+ */
 export function decodeInsn(insn: RawInsn): Insn {
   const template = TEMPLATES.get(insn.code);
-  if (template === undefined) return insn;
-  const decoded = fill(template, insn);
-  return isSame(encodeInsn(decoded), insn) ? decoded : insn;
+  return template === undefined ? insn : fill(template, insn);
 }
