@@ -5,6 +5,7 @@ import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { CbpfProfile } from '../../profile/schema.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Artifact, Usage } from '../backend.ts';
+import { askOnce } from './ask-once.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import { type CbpfFormat, writeProgram } from './file-formats.ts';
 import type { Insn } from './insn.ts';
@@ -78,10 +79,13 @@ function compileShortest(classifier: Classifier, options: CbpfOptions): Candidat
   );
   let best: Candidate | null = null;
   for (const how of decisions) {
-    const decision = threadDecision(buildDecision(classifier, how));
-    for (const indexIp6 of readsTransport ? [false, true] : [false]) {
-      const candidate = compileDecision(decision, { ...meaning, indexIp6 }, options.returns);
-      if (best === null || candidate.lines.length < best.lines.length) best = candidate;
+    const built = threadDecision(buildDecision(classifier, how));
+    const once = isSmall ? askOnce(built) : null;
+    for (const decision of once === null ? [built] : [built, threadDecision(once)]) {
+      for (const indexIp6 of readsTransport ? [false, true] : [false]) {
+        const candidate = compileDecision(decision, { ...meaning, indexIp6 }, options.returns);
+        if (best === null || candidate.lines.length < best.lines.length) best = candidate;
+      }
     }
   }
   if (best === null) throw new Error('bug: there is no way to build a decision');

@@ -17,9 +17,7 @@ import {
 import { askLookup } from './ask-lookup.ts';
 import type { Code } from './code.ts';
 import { wordsOf } from './field-load.ts';
-import { branchesOf, testOf } from './thread-decision.ts';
-
-type Branch = Extract<DecisionNode, { kind: 'branch' }>;
+import { type Branch, branchesOf, fieldsOf, testOf } from './thread-decision.ts';
 
 /** Values of a field for which a question is answered yes. */
 interface Interval {
@@ -218,13 +216,6 @@ export function lowerOther(asker: Asker, root: DecisionNode): FieldPiece[] {
     root.kind === 'branch' && fieldQuestion(root.question)?.field.name === META.protocol.name;
   if (leads === null || !isProtocol) return [{ from: 0n, to: codeOf(lowering, root), rule: null }];
   return leads.map(({ from, to, rule }) => ({ from, to: codeOf(lowering, to), rule }));
-}
-
-function fieldsOf(question: Question): readonly Field[] {
-  if (question.kind === 'present') return [];
-  return question.kind === 'compare'
-    ? [question.operand.field]
-    : question.key.map(({ field }) => field);
 }
 
 /** Whether a decision asks for the transport protocol or anything behind the IP header. */

@@ -3,6 +3,7 @@ import type { Decision } from '../../ir/decision.ts';
 import { testedFields } from '../../ir/operand.ts';
 import { isBehindExtensions } from './ask.ts';
 import { type Code, createCodeTable } from './code.ts';
+import { combineLoads } from './combine-loads.ts';
 import { lowerDecision } from './dispatch.ts';
 import { LINK_HEADER, type Meaning } from './meaning.ts';
 import { meetNeeds } from './meet-needs.ts';
@@ -36,9 +37,14 @@ export function meaningOf(
   };
 }
 
+/** Bytes that a well-formed packet has at least: IPv4's header, the shortest of all that are asked. */
+const SHORTEST_PACKET = 20;
+
 /** A decision as code, led past all that need not be executed. */
 export function shorten(decision: Decision, meaning: Meaning): Code {
-  const shortest = LINK_HEADER[meaning.linkType];
+  const isWhole = meaning.frames === 'well-formed';
+  const shortest = LINK_HEADER[meaning.linkType] + (isWhole ? SHORTEST_PACKET : 0);
   const code = lowerDecision(createCodeTable(), meaning, decision);
-  return threadCode(meetNeeds(threadCode(code, shortest)), shortest);
+  const met = threadCode(meetNeeds(threadCode(code, shortest)), shortest);
+  return threadCode(combineLoads(met, meaning, shortest), shortest);
 }

@@ -214,7 +214,7 @@ function learn(values: Values, node: TestCode, { a, facts }: State, holds: boole
   return more.set(masked.of, { ...of, lo, hi });
 }
 
-const A_LIVE = 1;
+export const A_LIVE = 1;
 const X_LIVE = 2;
 
 /** Registers an instruction reads, and sets without reading them. */
@@ -351,6 +351,42 @@ function meet(a: State, b: State): State {
     if (other !== undefined) facts.set(value, meetKnown(known, other));
   }
   return { a: a.a === b.a ? a.a : UNKNOWN, x: a.x === b.x ? a.x : UNKNOWN, facts };
+}
+
+/** Bytes known to be there, from the packet's start and behind X. */
+export interface Reach {
+  readonly packet: number;
+  readonly x: number;
+}
+
+/** What is known to be there at each node; `nodes` are in order, every packet has `shortest`. */
+export function findReaches(nodes: readonly Code[], shortest: number): ReadonlyMap<Code, Reach> {
+  const values: Values = { numbers: new Map(), masked: new Map() };
+  const length = numberOf(values, LENGTH);
+  const states = new Map<Code, State>();
+  const reach = (node: Code, state: State): void => {
+    const before = states.get(node);
+    states.set(node, before === undefined ? state : meet(before, state));
+  };
+  const [root] = nodes;
+  if (root === undefined) return new Map();
+  reach(root, { a: UNKNOWN, x: UNKNOWN, facts: atLeast(new Map(), length, shortest) });
+  const reaches = new Map<Code, Reach>();
+  for (const node of nodes) {
+    const state = states.get(node);
+    if (state === undefined) continue;
+    const { x, facts } = state;
+    const known = (value: Value): number => facts.get(value)?.lo ?? 0;
+    const behindX = x === UNKNOWN ? 0 : known(numberOf(values, `reach v${x}`));
+    reaches.set(node, { packet: known(length), x: behindX });
+    if (node.kind === 'do') reach(node.next, behind(values, node.insn, state));
+    else if (node.kind === 'need') reach(node.next, state);
+    else if (node.kind === 'test') {
+      reach(node.yes, { ...state, facts: learn(values, node, state, true) });
+      reach(node.no, { ...state, facts: learn(values, node, state, false) });
+    }
+  }
+  return reaches;
 }
 
 interface Ways {

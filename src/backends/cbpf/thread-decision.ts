@@ -21,7 +21,7 @@ import {
 import type { Operand, SetElements, Test } from '../../ir/ruleset.ts';
 import { ones } from '../../support/bits.ts';
 
-type Branch = Extract<DecisionNode, { kind: 'branch' }>;
+export type Branch = Extract<DecisionNode, { kind: 'branch' }>;
 type Compare = Extract<Question, { kind: 'compare' }>;
 type Lookup = Extract<Question, { kind: 'lookup' }>;
 
@@ -83,6 +83,28 @@ function comparedInterval(question: Compare) {
   const isAll = lo === 0n && hi >= ones(field.width);
   const interval = plain ?? { key: computedKey(operand), field, lo, hi, isAll };
   return dependsOnView(field) ? { ...interval, key: `${view} ${interval.key}` } : interval;
+}
+
+/** A name for what a question asks, whoever asks it. */
+export function nameQuestion(question: Question): string {
+  switch (question.kind) {
+    case 'present':
+      return `${presenceKey(question.base, question.view)} ${question.end}`;
+    case 'lookup':
+      return lookupKey(question);
+    case 'compare': {
+      const { key, lo, hi } = comparedInterval(question);
+      return `${key} ${lo}-${hi}`;
+    }
+  }
+}
+
+/** The fields whose values a question is about. */
+export function fieldsOf(question: Question): readonly Field[] {
+  if (question.kind === 'present') return [];
+  return question.kind === 'compare'
+    ? [question.operand.field]
+    : question.key.map(({ field }) => field);
 }
 
 /** Whether a region answers a question. */
