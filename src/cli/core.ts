@@ -93,10 +93,8 @@ function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
   const placed = place(request);
   if (!placed.ok) return placed;
-  const { artifact, profile } = placed.value;
-  const isWhole =
-    'choice' in placed.value ? placed.value.choice === null : placed.value.fitted === null;
-  if (isWhole) return succeed(artifact, placed.diagnostics);
+  const { artifact, choice, profile } = placed.value;
+  if (choice === null) return succeed(artifact, placed.diagnostics);
   return succeed(artifact, [
     ...placed.diagnostics,
     {

@@ -3,7 +3,7 @@ import type { Test } from '../../ir/ruleset.ts';
 import type { CbpfProfile, Profile } from '../../profile/schema.ts';
 import type { Backend } from '../backend.ts';
 import { capabilitiesOf } from './capabilities.ts';
-import { CBPF_DEFAULTS, type CbpfArtifact, compileCbpf } from './compile.ts';
+import { CBPF_DEFAULTS, type CbpfArtifact, type CbpfOptions, compileCbpf } from './compile.ts';
 import { loadProgram } from './interpret.ts';
 
 function isCbpfProfile(profile: Profile): profile is CbpfProfile {
@@ -21,21 +21,26 @@ function estimateInsns({ tests }: Entry): number {
   return tests.reduce((sum, test) => sum + estimateTest(test), 1);
 }
 
-/** Classic BPF that sees frames as they are on the wire: portable, Ethernet. */
-export const cbpfBackend: Backend<CbpfProfile, CbpfArtifact> = {
-  serves: isCbpfProfile,
-  receivePath: () => ({ loopedCopies: false, switchesGroOff: false }),
-  capabilitiesOf: () => capabilitiesOf(CBPF_DEFAULTS, false),
-  estimatesOf: ({ limits }) => ({
-    room: [{ resource: 'insns', limit: limits.insns.value }],
-    costOf: (entry) => [estimateInsns(entry)],
-    isExact: false,
-  }),
-  compile: (classifier, profile, { mayMiscount }) =>
-    compileCbpf(classifier, profile, { ...CBPF_DEFAULTS, mayMiscount }),
-  isTooBig: (diagnostics) => diagnostics.every(({ code }) => code === 'cbpf/too-big'),
-  interpret: ({ insns, returns }) => {
-    const run = loadProgram(insns);
-    return (frame) => (run(frame).value === returns.drop ? 'drop' : 'continue');
-  },
-};
+/** Classic BPF compiled with these options. */
+export function createCbpfBackend(given: CbpfOptions): Backend<CbpfProfile, CbpfArtifact> {
+  return {
+    serves: isCbpfProfile,
+    receivePath: () => ({ loopedCopies: false, switchesGroOff: false }),
+    capabilitiesOf: () => capabilitiesOf(given, false),
+    estimatesOf: ({ limits }) => ({
+      room: [{ resource: 'insns', limit: limits.insns.value }],
+      costOf: (entry) => [estimateInsns(entry)],
+      isExact: false,
+    }),
+    compile: (classifier, profile, { mayMiscount, specialised }) =>
+      compileCbpf(classifier, profile, { ...given, mayMiscount }, specialised),
+    isTooBig: (diagnostics) => diagnostics.every(({ code }) => code === 'cbpf/too-big'),
+    interpret: ({ insns, returns }) => {
+      const run = loadProgram(insns);
+      return (frame) => (run(frame).value === returns.drop ? 'drop' : 'continue');
+    },
+  };
+}
+
+/** Programs that see frames as they are on the wire: portable, Ethernet. */
+export const cbpfBackend = createCbpfBackend(CBPF_DEFAULTS);

@@ -100,25 +100,6 @@ function compilePieces(classifier: Classifier, options: CbpfOptions): Candidate 
   };
 }
 
-/** A program of any length, with what it was made from. */
-export interface CbpfProgram {
-  readonly specialised: Specialised;
-  readonly decision: Decision;
-  readonly lines: readonly Line[];
-}
-
-/**
- * Makes a classifier one program, however long: specialise, decide, lower, thread, order. The program
- * drops a frame only where the classifier does, as far as its `frames` are met, and hands on every
- * other one.
- */
-export function buildProgram(classifier: Classifier, options: CbpfOptions): CbpfProgram {
-  const capabilities = capabilitiesOf(options, options.mayMiscount);
-  const specialised = specialise(classifier, capabilities);
-  const compileLines = options.perRule ? compilePieces : compileShortest;
-  return { specialised, ...compileLines(specialised.classifier, options) };
-}
-
 function costsByRule(lines: readonly Line[]): Artifact['costs'] {
   const costs = new Map<string, { insns: number }>();
   for (const { rule } of lines) {
@@ -128,12 +109,20 @@ function costsByRule(lines: readonly Line[]): Artifact['costs'] {
   return costs;
 }
 
-/** A program as an artifact; refused where it is too long for the profile. */
-export function packProgram(
-  { specialised, decision, lines }: CbpfProgram,
+/**
+ * Compiles a classifier to one program: specialise, decide, lower, thread, order. The program drops a
+ * frame only where the classifier does, as far as its `frames` are met, and hands on every other one.
+ * Refused where it is too long for the profile.
+ */
+export function compileCbpf(
+  classifier: Classifier,
   profile: CbpfProfile,
-  options: CbpfOptions,
+  options: CbpfOptions = CBPF_DEFAULTS,
+  known?: Specialised,
 ): Result<CbpfArtifact> {
+  const specialised = known ?? specialise(classifier, capabilitiesOf(options, options.mayMiscount));
+  const compileLines = options.perRule ? compilePieces : compileShortest;
+  const { decision, lines } = compileLines(specialised.classifier, options);
   const insns = lines.map(({ insn }) => insn);
   const limit = profile.limits.insns.value;
   if (insns.length > limit) {
@@ -161,15 +150,6 @@ export function packProgram(
     },
     lengthWarnings(insns.length, profile, options.format),
   );
-}
-
-/** `buildProgram`, then `packProgram`. */
-export function compileCbpf(
-  classifier: Classifier,
-  profile: CbpfProfile,
-  options: CbpfOptions = CBPF_DEFAULTS,
-): Result<CbpfArtifact> {
-  return packProgram(buildProgram(classifier, options), profile, options);
 }
 
 /** Bytecode is for places that differ in how long a program they take. */
