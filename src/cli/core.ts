@@ -1,7 +1,5 @@
 import type { Artifact } from '../backends/backend.ts';
 import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
-import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
-import { createMemory } from '../backends/ebpf-offload/memory.ts';
 import type { Entry } from '../ir/classifier.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -88,8 +86,8 @@ function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
   const placed = place(request);
   if (!placed.ok) return placed;
-  const { artifact, fitted, profile } = placed.value;
-  if (fitted === null) return succeed(artifact, placed.diagnostics);
+  const { artifact, choice, profile } = placed.value;
+  if (choice === null) return succeed(artifact, placed.diagnostics);
   return succeed(artifact, [
     ...placed.diagnostics,
     {
@@ -135,14 +133,13 @@ function answer(
 }
 
 /** The tier's answer: its program's own, with the rule that its classifier gives for it. */
-function traceTier({ artifact, profile }: PlacedTier, mac: bigint | null) {
-  const { object, assembly, classifier } = artifact;
-  const machine = loadProgram(assembly, createMemory(object.maps, object.data));
+function traceTier({ artifact, compiled, profile }: PlacedTier, mac: bigint | null) {
+  const { classifier } = artifact;
+  const run = compiled.interpret();
   const evaluate = prepare(classifier, { mode: 'tier', mac });
   return (frame: Uint8Array): TraceAnswer => {
-    const drops = machine.run(frame).action === 1;
-    const outcome = evaluate(parsePacket(frame));
-    return answer(profile.name, drops ? 'drop' : 'continue', outcome, classifier.entries);
+    const verdict = run(frame) === 'drop' ? 'drop' : 'continue';
+    return answer(profile.name, verdict, evaluate(parsePacket(frame)), classifier.entries);
   };
 }
 

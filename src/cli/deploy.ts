@@ -9,7 +9,7 @@ import { previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
 import { openLocalTransport, type Transport } from '../deploy/transport.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { placeTier, type Situation } from '../plan/place.ts';
+import { placeXdp, type Situation } from '../plan/place.ts';
 import { type Result, succeed } from '../support/diagnostics.ts';
 import { unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
@@ -117,7 +117,7 @@ async function runDeploy(
   const transport = openLocalTransport();
   const situation = unwrapResult(await settleFlows(transport, read, options));
   if (situation === null) return;
-  const placed = unwrapResult(placeTier(situation, profile));
+  const placed = unwrapResult(placeXdp(situation, profile));
   if (placed === null) return;
   const { device } = situation.facts;
   const request = requestOf(placed.artifact, situation.ruleset, device, options);

@@ -11,11 +11,12 @@ import { familyState } from '../ir/path.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type RulesetSource, readRuleset } from '../nft/read.ts';
 import type { RunProgram } from '../nft/read-process.ts';
+import { refuseConcessions } from '../plan/check-concessions.ts';
 import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Diagnostic, Result } from '../support/diagnostics.ts';
-import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
+import { fail, formatDiagnostic, succeed } from '../support/diagnostics.ts';
 import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
 import { readFactsFile } from './facts-file.ts';
@@ -254,6 +255,12 @@ async function proposePorts(
   return [{ code: 'plan/reply-ports', severity: 'notice', message, help, place: null }];
 }
 
+/** Concessions that cannot help, or are unsafe, are refused before anything is done. */
+function checkGranted(situation: Situation, noticed: readonly Diagnostic[]): Result<Situation> {
+  const refused = refuseConcessions(situation);
+  return refused.length > 0 ? fail(...refused) : succeed(situation, noticed);
+}
+
 /** Reads the ruleset and what is known about the machine; `probe` looks at it for facts. */
 export async function readSituation(
   command: Command,
@@ -276,12 +283,12 @@ export async function readSituation(
     const given = checkFacts(command, device, options.fact, base);
     const ruleset = read.value;
     const granted = options.concede;
-    if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
+    if (!probe) return checkGranted({ ruleset, facts: given, ...granted }, read.diagnostics);
     const found = await probeFacts(machine.value.transport, device);
     if (!found.ok) return found;
     const situation = { ruleset, facts: mergeFacts(given, found.value), ...granted };
     const notices = command.name() === 'plan' ? await proposePorts(machine.value, situation) : [];
-    return succeed(situation, [...read.diagnostics, ...found.diagnostics, ...notices]);
+    return checkGranted(situation, [...read.diagnostics, ...found.diagnostics, ...notices]);
   } finally {
     machine.value.close();
   }

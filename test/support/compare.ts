@@ -63,6 +63,8 @@ export interface CompareOptions {
   readonly complete?: boolean;
   /** Name of a profile; `xdp-native` when left out. */
   readonly profile?: string;
+  /** Of the instructions that the whole program takes, the share that the tier has room for. */
+  readonly share?: number;
 }
 
 /** Turns off reassembly, so that fragments of one run do not meet those of an earlier one. */
@@ -212,7 +214,7 @@ export async function compareWithKernel(
 ): Promise<Comparison> {
   const { facts, unknowns = false } = given;
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile);
+  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile, given.share);
   const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
@@ -280,7 +282,12 @@ export async function compareAttached(
   options: CompareOptions & { readonly mode: XdpMode },
 ): Promise<Comparison> {
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), options.facts, options.profile);
+  const pipeline = await runPipeline(
+    await readLabRuleset(lab),
+    options.facts,
+    options.profile,
+    options.share,
+  );
   const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);
   const without = await lab.observe(frames);

@@ -13,7 +13,7 @@ import { openLocalTransport } from '../../src/deploy/transport.ts';
 import type { Facts } from '../../src/ir/facts.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
-import { placeTier, type Situation } from '../../src/plan/place.ts';
+import { placeXdp, type Situation } from '../../src/plan/place.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { unwrap } from './pipeline.ts';
 import { runCommand } from './run-command.ts';
@@ -269,7 +269,7 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
     probe: async () => unwrap(await probeFacts(transport, 'eth0')),
     async deploy(situation, mode = 'native') {
       const profile = unwrap(await loadProfile(`xdp-${mode}`));
-      const { artifact } = unwrap(placeTier(situation, profile));
+      const { artifact } = unwrap(placeXdp(situation, profile));
       const request = {
         device: 'eth0',
         mode,

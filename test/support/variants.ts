@@ -16,6 +16,8 @@ export interface Variant {
   readonly complete: boolean;
   readonly profile: string;
   readonly inetIngress: boolean;
+  /** See `CompareOptions`. */
+  readonly share: number;
   readonly topology: Topology;
   readonly devices: readonly string[];
   /** Text in front of every ruleset. */
@@ -38,6 +40,7 @@ function variant(
     complete: true,
     profile: 'xdp-native',
     inetIngress: false,
+    share: 1,
     topology: 'plain',
     devices: ['eth0'],
     head: '',
@@ -121,6 +124,7 @@ export const VARIANTS: readonly Variant[] = [
   variant('router, input and forward', ['input', 'forward'], labFacts('router')),
   variant('router, all hooks', ROUTER, labFacts('router')),
   variant('router, simulated card', ROUTER, labFacts('router'), SIMULATED),
+  variant('tier too small', HOST, labFacts('host'), { ...PARTLY, share: 0.5, inetIngress: true }),
   variant('no role', HOST, labFacts(null), PARTLY),
   variant('no mac', HOST, { ...labFacts('host'), mac: null }, PARTLY),
   variant('no addresses', HOST, { ...labFacts('host'), localAddresses: null }, PARTLY),
@@ -194,8 +198,8 @@ export const PATH_VARIANTS: readonly Variant[] = [
 
 /** What `compareWithKernel` has to know of a variant. */
 export function optionsOf(
-  { facts, unknowns, complete, profile }: Variant,
+  { facts, unknowns, complete, profile, share }: Variant,
   frames: readonly Uint8Array[],
 ): CompareOptions {
-  return { facts, unknowns, complete, profile, frames };
+  return { facts, unknowns, complete, profile, share, frames };
 }

@@ -96,31 +96,20 @@ function compilePieces(classifier: Classifier, options: CbpfOptions): Candidate 
   };
 }
 
-/** A program of any length, with what it was made from. */
-export interface CbpfProgram {
-  readonly specialised: Specialised;
-  readonly decision: Decision;
-  readonly lines: readonly Line[];
-}
-
 /**
- * Makes a classifier one program, however long: specialise, decide, lower, thread, order. The program
- * drops a frame only where the classifier does, as far as its `frames` are met, and hands on every
- * other one.
+ * Compiles a classifier to one classic BPF program: specialise, decide, lower, thread, order. The
+ * program drops a frame only where the classifier does, as far as its `frames` are met, and hands on
+ * every other one.
  */
-export function buildProgram(classifier: Classifier, options: CbpfOptions): CbpfProgram {
+export function compileCbpf(
+  classifier: Classifier,
+  profile: CbpfProfile,
+  options: CbpfOptions = CBPF_DEFAULTS,
+): Result<CbpfArtifact> {
   const capabilities = capabilitiesOf(options, options.mayMiscount);
   const specialised = specialise(classifier, capabilities);
   const compileLines = options.perRule ? compilePieces : compileShortest;
-  return { specialised, ...compileLines(specialised.classifier, options) };
-}
-
-/** A program as an artifact; refused where it is too long for the profile. */
-export function packProgram(
-  { specialised, decision, lines }: CbpfProgram,
-  profile: CbpfProfile,
-  options: CbpfOptions,
-): Result<CbpfArtifact> {
+  const { decision, lines } = compileLines(specialised.classifier, options);
   const insns = lines.map(({ insn }) => insn);
   const limit = profile.limits.insns.value;
   if (insns.length > limit) {
@@ -138,6 +127,7 @@ export function packProgram(
     {
       files: [{ suffix: '', content: new TextEncoder().encode(text) }],
       usage,
+      costs: costsByRule(lines),
       listing: () => formatListing(lines),
       classifier: specialised.classifier,
       insns,
@@ -149,13 +139,13 @@ export function packProgram(
   );
 }
 
-/** `buildProgram`, then `packProgram`. */
-export function compileCbpf(
-  classifier: Classifier,
-  profile: CbpfProfile,
-  options: CbpfOptions = CBPF_DEFAULTS,
-): Result<CbpfArtifact> {
-  return packProgram(buildProgram(classifier, options), profile, options);
+function costsByRule(lines: readonly Line[]): Artifact['costs'] {
+  const costs = new Map<string, { insns: number }>();
+  for (const { rule } of lines) {
+    if (rule === null) continue;
+    costs.set(rule, { insns: (costs.get(rule)?.insns ?? 0) + 1 });
+  }
+  return costs;
 }
 
 /** Bytecode is for places that differ in how long a program they take. */

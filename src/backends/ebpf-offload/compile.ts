@@ -120,6 +120,8 @@ export interface CompileOptions {
   readonly decision?: DecisionOptions;
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount?: boolean;
+  /** See `TierOptions`. */
+  readonly specialised?: Specialised;
 }
 
 /**
@@ -132,9 +134,9 @@ export function compileXdp(
   profile: XdpProfile,
   options: CompileOptions = {},
 ): Result<XdpArtifact> {
-  const capabilities = capabilitiesOf(profile);
   const mayMiscount = options.mayMiscount ?? false;
-  const specialised = specialise(classifier, { ...capabilities, mayMiscount });
+  const specialised =
+    options.specialised ?? specialise(classifier, { ...capabilitiesOf(profile), mayMiscount });
   const decision = buildDecision(specialised.classifier, options.decision);
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
@@ -173,6 +175,7 @@ export function compileXdp(
     {
       files: [{ suffix: '', content: elf }],
       usage,
+      costs: costsByRule(assembly),
       listing: () => formatListing(assembly),
       classifier: specialised.classifier,
       elf,
@@ -185,6 +188,17 @@ export function compileXdp(
     },
     uncountedWarnings(selected.uncounted),
   );
+}
+
+function costsByRule({ lines }: Assembly): Artifact['costs'] {
+  const costs = new Map<string, { insns: number }>();
+  for (const { rule } of lines) {
+    if (rule === null) continue;
+    const cost = costs.get(rule);
+    if (cost === undefined) costs.set(rule, { insns: 1 });
+    else cost.insns += 1;
+  }
+  return costs;
 }
 
 function uncountedWarnings(rules: ReadonlySet<string>): Diagnostic[] {
