@@ -49,10 +49,15 @@ export interface ReceivePath {
   readonly switchesGroOff: boolean;
 }
 
-/** What the operator gives up that a backend has to know. */
+/** Where programs are attached. */
+export type AttachHook = 'xdp' | 'tc';
+
+/** What the operator chose that a backend has to know. */
 export interface TierOptions {
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount: boolean;
+  /** `xdp` when left out; backends that attach nothing need not look. */
+  readonly hook?: AttachHook;
   /** What `specialise` makes of the classifier for this tier, where that is known already. */
   readonly specialised?: Specialised;
 }

@@ -18,7 +18,7 @@ export type TargetName = (typeof TARGETS)[number];
 
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
-  ebpf: ['elf'],
+  ebpf: ['elf', 'elf-tc'],
   cbpf: CBPF_FORMATS,
   tcam: ['json'],
 };
@@ -79,7 +79,14 @@ function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
       }),
     );
   }
-  return placeTier(situation, profile);
+  if (format !== 'elf-tc') return placeTier(situation, profile);
+  // In the host, tc sees frames without their VLAN tag; on a card they are as on the wire.
+  if (profile.kind === 'xdp-offload') return placeTier({ ...situation, hook: 'tc' }, profile);
+  return fail(
+    errorAt('compile/tc-offload', `format elf-tc is for cards, and ${profile.name} is none`, {
+      help: 'use a profile of kind xdp-offload, or --format elf',
+    }),
+  );
 }
 
 /** Compiles for one target. */

@@ -1,4 +1,4 @@
-import type { Tier } from '../backends/backend.ts';
+import type { AttachHook, Tier } from '../backends/backend.ts';
 import type { XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
@@ -20,6 +20,8 @@ export interface Situation {
   readonly concessions: readonly Concession[];
   /** The value of the concession `reply-ports`; null where it is not granted. */
   readonly replyPorts: readonly PortRange[] | null;
+  /** Where programs are attached, `xdp` when left out. */
+  readonly hook?: AttachHook;
 }
 
 /** One tier with what it could decide of a ruleset, its size left aside. */
@@ -77,7 +79,10 @@ function placeSeen(
 ): Result<PlacedTier> {
   const { flattened, specialised, tier } = seen;
   const { classifier } = flattened;
-  const options = { mayMiscount: situation.concessions.includes('counters') };
+  const options = {
+    mayMiscount: situation.concessions.includes('counters'),
+    hook: situation.hook ?? 'xdp',
+  };
   const fitted = fitTier(tier, { classifier, specialised, weights, settled, options });
   if (!fitted.ok) return fitted;
   const { compiled, choice } = fitted.value;

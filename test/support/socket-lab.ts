@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { threadId } from 'node:worker_threads';
 import { PROGRAM } from '../../src/backends/ebpf-offload/compile.ts';
 import { deployXdp } from '../../src/deploy/deploy.ts';
+import { ownerOf } from '../../src/deploy/owner-counts.ts';
 import { probeFacts } from '../../src/deploy/probe-facts.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
 import { openLocalTransport } from '../../src/deploy/transport.ts';
@@ -277,9 +278,11 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
         program: PROGRAM,
         maps: null,
         counters: artifact.counters,
-        counterOwners: artifact.owners,
+        owners: artifact.owners.map(ownerOf),
         rulesetChecksum: 'test',
         force: false,
+        origin: null,
+        confirm: null,
       };
       unwrap(await deployXdp(transport, request, paths));
     },

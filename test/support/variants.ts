@@ -52,6 +52,7 @@ function variant(
 const HOST: readonly LabHook[] = ['ingress', 'prerouting', 'input'];
 const ROUTER: readonly LabHook[] = ['prerouting', 'input', 'forward'];
 const SIMULATED = { profile: 'netdevsim' };
+const CARD = { profile: 'agilio' };
 const PARTLY = { complete: false };
 
 const VLAN = {
@@ -116,15 +117,18 @@ export const VARIANTS: readonly Variant[] = [
   variant('ingress', ['ingress'], labFacts(null)),
   variant('inet ingress', ['ingress'], labFacts(null), { inetIngress: true }),
   variant('ingress, simulated card', ['ingress'], labFacts(null), SIMULATED),
+  variant('ingress, card', ['ingress'], labFacts(null), CARD),
   variant('prerouting', ['prerouting'], labFacts(null)),
   variant('host, input', ['input'], labFacts('host')),
   variant('host, all hooks', HOST, labFacts('host'), { inetIngress: true }),
   variant('host, simulated card', HOST, labFacts('host'), SIMULATED),
+  variant('host, card', HOST, labFacts('host'), CARD),
   variant('router, forward', ['forward'], labFacts('router')),
   variant('router, input and forward', ['input', 'forward'], labFacts('router')),
   variant('router, all hooks', ROUTER, labFacts('router')),
   variant('router, simulated card', ROUTER, labFacts('router'), SIMULATED),
   variant('tier too small', HOST, labFacts('host'), { ...PARTLY, share: 0.5, inetIngress: true }),
+  variant('router, card', ROUTER, labFacts('router'), CARD),
   variant('no role', HOST, labFacts(null), PARTLY),
   variant('no mac', HOST, { ...labFacts('host'), mac: null }, PARTLY),
   variant('no addresses', HOST, { ...labFacts('host'), localAddresses: null }, PARTLY),
@@ -145,6 +149,7 @@ export const VARIANTS: readonly Variant[] = [
   variant('unknowns, host', HOST, labFacts('host'), { unknowns: true, inetIngress: true }),
   variant('unknowns, router', ROUTER, labFacts('router'), { unknowns: true }),
   variant('unknowns, simulated card', HOST, labFacts('host'), { unknowns: true, ...SIMULATED }),
+  variant('unknowns, card', HOST, labFacts('host'), { unknowns: true, ...CARD }),
   variant('unknowns, no role', HOST, labFacts(null), { unknowns: true, complete: false }),
 ];
 

@@ -3,10 +3,10 @@ import type { Test } from '../../ir/ruleset.ts';
 import type { XdpProfile } from '../../profile/schema.ts';
 import type { Backend } from '../backend.ts';
 import { capabilitiesOf, compileXdp, isXdpProfile, type XdpArtifact } from './compile.ts';
+import { fillMemory } from './fill.ts';
+import { HOOKS } from './hook.ts';
 import { loadProgram } from './interpret.ts';
 import { createMemory } from './memory.ts';
-
-const XDP_DROP = 1; // enum xdp_action, include/uapi/linux/bpf.h
 
 /** Instructions of a look-up in a set that stands in read-only data, whatever its size (measured). */
 const INSNS_IN_DATA = 40;
@@ -51,8 +51,12 @@ export const xdpBackend: Backend<XdpProfile, XdpArtifact> = {
   compile: compileXdp,
   isTooBig: (diagnostics) =>
     diagnostics.every(({ code }) => code === 'ebpf/too-big' || code === 'ebpf/jump-too-far'),
-  interpret: ({ object, assembly }) => {
-    const machine = loadProgram(assembly, createMemory(object.maps, object.data));
-    return (frame) => (machine.run(frame).action === XDP_DROP ? 'drop' : 'continue');
+  interpret: ({ object, assembly, sets }) => {
+    const memory = createMemory(object.maps, object.data);
+    fillMemory(memory, sets);
+    const machine = loadProgram(assembly, memory);
+    const isTc = object.programs.some(({ section }) => section === HOOKS.tc.section);
+    const { drop } = isTc ? HOOKS.tc : HOOKS.xdp;
+    return (frame) => (machine.run(frame).action === drop ? 'drop' : 'continue');
   },
 };
