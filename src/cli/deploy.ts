@@ -13,7 +13,7 @@ import { statusXdp } from '../deploy/status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { placeXdp, type Situation } from '../plan/place.ts';
-import type { XdpProfile } from '../profile/schema.ts';
+import type { Profile } from '../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';

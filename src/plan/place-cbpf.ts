@@ -1,5 +1,5 @@
 import { bindBackend } from '../backends/backend.ts';
-import { createCbpfBackend } from '../backends/cbpf/backend.ts';
+import { cbpfBackendFor } from '../backends/cbpf/backend.ts';
 import type { CbpfArtifact, CbpfOptions } from '../backends/cbpf/compile.ts';
 import { concede } from '../ir/concede.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
@@ -28,35 +28,34 @@ export interface CbpfRequest extends Omit<CbpfOptions, 'mayMiscount'> {
 }
 
 /**
- * Compiles a ruleset to classic BPF: everything that can be decided or, where that is too long, what
- * is worth most.
+ * Compiles a ruleset to classic BPF: everything that can be decided or, where that is too long, what is
+ * worth most.
  */
 export function placeCbpf(
   situation: Situation,
   profile: CbpfProfile,
-  request: CbpfRequest,
+  { rule, ...made }: CbpfRequest,
 ): Result<PlacedCbpf> {
   const { ruleset } = situation;
+  const tier = bindBackend(cbpfBackendFor(made), profile);
+  if (tier === null) throw new Error('bug: a cbpf profile that classic BPF does not serve');
   const granted = new Set(situation.concessions);
-  const { rule, ...given } = request;
-  const mayMiscount = granted.has('counters');
-  const tier = bindBackend(createCbpfBackend({ ...given, mayMiscount }), profile);
-  if (tier === null) throw new Error(`bug: ${profile.name} is not for classic BPF`);
   // Where Linux runs a program it has merged segments and taken the tag out, as for the hooks.
-  const isLinux = given.dialect === 'linux';
+  const isLinux = made.dialect === 'linux';
   const facts = isLinux ? { ...situation.facts, rxVlanOff: true, groOff: true } : situation.facts;
   const flattened = flatten(ruleset, facts, {
-    loopedCopies: false,
+    loopedCopies: tier.receivePath.loopedCopies,
     flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
   });
   const conceded = concede(flattened.classifier, granted, ruleset);
   const classifier = rule === null ? conceded : captureRule(conceded, rule);
+  const options = { mayMiscount: granted.has('counters') };
   const fitted = fitTier(tier, {
     classifier,
-    specialised: specialise(classifier, { ...tier.capabilities, mayMiscount }),
+    specialised: specialise(classifier, { ...tier.capabilities, ...options }),
     weights: weighRules(ruleset),
     settled: NOTHING_SETTLED,
-    options: { mayMiscount },
+    options,
   });
   if (!fitted.ok) return fitted;
   const { compiled, choice } = fitted.value;

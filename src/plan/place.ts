@@ -107,7 +107,7 @@ export function placeTier(situation: Situation, profile: Profile): Result<Placed
   return succeed(only, placed.diagnostics);
 }
 
-/** As `placeTier`, for a profile whose program is attached to a device. */
+/** `placeTier` on a tier of an XDP kind, for what loads the object. */
 export function placeXdp(
   situation: Situation,
   profile: Profile,
@@ -115,8 +115,8 @@ export function placeXdp(
   const placed = placeTier(situation, profile);
   if (!placed.ok) return placed;
   const { artifact } = placed.value;
-  if (!('elf' in artifact)) throw new Error(`bug: ${profile.name} made no object`);
-  return succeed({ ...placed.value, artifact }, placed.diagnostics);
+  if (!('elf' in artifact)) throw new Error('bug: this tier runs no XDP programs');
+  return { ...placed, value: { ...placed.value, artifact } };
 }
 
 /**

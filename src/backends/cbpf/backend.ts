@@ -10,37 +10,40 @@ function isCbpfProfile(profile: Profile): profile is CbpfProfile {
   return profile.kind === 'cbpf';
 }
 
+/** A comparison for each 32 bits, and what loads them. */
 function estimateTest(test: Test): number {
   if (test.kind === 'unknown') return 0;
-  if (test.kind === 'lookup') return 2 + test.set.elements.lo.length;
-  return (test.lo === test.hi ? 1 : 2) * Math.ceil(test.operand.field.width / 32);
+  if (test.kind === 'lookup') return 1 + test.set.elements.lo.length;
+  const { field } = test.operand;
+  return (test.lo === test.hi ? 1 : 2) * Math.ceil(field.width / 32);
 }
 
-/** Instructions for an entry that shares its loads with others. */
 function estimateInsns({ tests }: Entry): number {
-  return tests.reduce((sum, test) => sum + estimateTest(test), 1);
+  return tests.reduce((sum, test) => sum + estimateTest(test), 0);
 }
 
-/** Classic BPF compiled with these options. */
-export function createCbpfBackend(given: CbpfOptions): Backend<CbpfProfile, CbpfArtifact> {
+/** Classic BPF made in one way; its interpreter takes frames as they are on the wire. */
+export function cbpfBackendFor(
+  made: Omit<CbpfOptions, 'mayMiscount'>,
+): Backend<CbpfProfile, CbpfArtifact> {
   return {
     serves: isCbpfProfile,
     receivePath: () => ({ loopedCopies: false, switchesGroOff: false }),
-    capabilitiesOf: () => capabilitiesOf(given, false),
+    capabilitiesOf: () => capabilitiesOf(made, false),
     estimatesOf: ({ limits }) => ({
       room: [{ resource: 'insns', limit: limits.insns.value }],
       costOf: (entry) => [estimateInsns(entry)],
       isExact: false,
     }),
-    compile: (classifier, profile, { mayMiscount, specialised }) =>
-      compileCbpf(classifier, profile, { ...given, mayMiscount }, specialised),
+    compile: (classifier, profile, { mayMiscount }) =>
+      compileCbpf(classifier, profile, { ...made, mayMiscount }),
     isTooBig: (diagnostics) => diagnostics.every(({ code }) => code === 'cbpf/too-big'),
     interpret: ({ insns, returns }) => {
-      const run = loadProgram(insns);
-      return (frame) => (run(frame).value === returns.drop ? 'drop' : 'continue');
+      const machine = loadProgram(insns);
+      return (frame) => (machine(frame).value === returns.drop ? 'drop' : 'continue');
     },
   };
 }
 
-/** Programs that see frames as they are on the wire: portable, Ethernet. */
-export const cbpfBackend = createCbpfBackend(CBPF_DEFAULTS);
+/** Classic BPF over Ethernet frames. */
+export const cbpfBackend = cbpfBackendFor(CBPF_DEFAULTS);

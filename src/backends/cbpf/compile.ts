@@ -100,27 +100,18 @@ function compilePieces(classifier: Classifier, options: CbpfOptions): Candidate 
   };
 }
 
-function costsByRule(lines: readonly Line[]): Artifact['costs'] {
-  const costs = new Map<string, { insns: number }>();
-  for (const { rule } of lines) {
-    if (rule === null) continue;
-    costs.set(rule, { insns: (costs.get(rule)?.insns ?? 0) + 1 });
-  }
-  return costs;
-}
-
 /**
- * Compiles a classifier to one program: specialise, decide, lower, thread, order. The program drops a
- * frame only where the classifier does, as far as its `frames` are met, and hands on every other one.
- * Refused where it is too long for the profile.
+ * Compiles a classifier to one classic BPF program: specialise, decide, lower, thread, order. The
+ * program drops a frame only where the classifier does, as far as its `frames` are met, and hands on
+ * every other one.
  */
 export function compileCbpf(
   classifier: Classifier,
   profile: CbpfProfile,
   options: CbpfOptions = CBPF_DEFAULTS,
-  known?: Specialised,
 ): Result<CbpfArtifact> {
-  const specialised = known ?? specialise(classifier, capabilitiesOf(options, options.mayMiscount));
+  const capabilities = capabilitiesOf(options, options.mayMiscount);
+  const specialised = specialise(classifier, capabilities);
   const compileLines = options.perRule ? compilePieces : compileShortest;
   const { decision, lines } = compileLines(specialised.classifier, options);
   const insns = lines.map(({ insn }) => insn);
@@ -150,6 +141,15 @@ export function compileCbpf(
     },
     lengthWarnings(insns.length, profile, options.format),
   );
+}
+
+function costsByRule(lines: readonly Line[]): Artifact['costs'] {
+  const costs = new Map<string, { insns: number }>();
+  for (const { rule } of lines) {
+    if (rule === null) continue;
+    costs.set(rule, { insns: (costs.get(rule)?.insns ?? 0) + 1 });
+  }
+  return costs;
 }
 
 /** Bytecode is for places that differ in how long a program they take. */
