@@ -4,9 +4,10 @@ import { isPlain, plain, splitKey } from '../../ir/operand.ts';
 import type { Operand, SetElements, Test } from '../../ir/ruleset.ts';
 import { ones } from '../../support/bits.ts';
 import { type Asker, computeInsns, guardExtensions, isBehindExtensions, type Ways } from './ask.ts';
-import { choose, joinPieces, type Piece } from './choose.ts';
+import { choose } from './choose.ts';
 import { type Code, run } from './code.ts';
 import { loadValue, wordsOf } from './field-load.ts';
+import { joinPieces, type Piece } from './pieces.ts';
 
 type Lookup = Extract<Question, { kind: 'lookup' }>;
 

@@ -3,11 +3,12 @@ import type { Question } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
 import type { Operand } from '../../ir/ruleset.ts';
 import { bits, ones } from '../../support/bits.ts';
-import { choose, type Piece } from './choose.ts';
+import { choose } from './choose.ts';
 import { type Code, type CodeTable, need, run, test } from './code.ts';
 import { indexTransport, loadField, loadValue, wordsOf } from './field-load.ts';
 import type { StraightInsn } from './insn.ts';
 import type { Meaning, Place } from './meaning.ts';
+import type { Piece } from './pieces.ts';
 
 /** What questions are asked with. */
 export interface Asker {

@@ -1,14 +1,6 @@
 import { type Code, type CodeTable, run, test } from './code.ts';
-
-/**
- * Where a value in A leads: a piece holds from `from` up to the next piece's. Sorted; the first one
- * starts at 0; neighbours differ.
- */
-export interface Piece {
-  readonly from: number;
-  readonly to: Code;
-  readonly rule: string | null;
-}
+import { costOf, joinPieces, type Piece, type Run, singlesOf } from './pieces.ts';
+import { testBits } from './test-bits.ts';
 
 /** The top of what A holds, and what may be done with it. */
 export interface ChoiceOptions {
@@ -16,38 +8,6 @@ export interface ChoiceOptions {
   readonly top: number;
   /** Single values asked one after the other before they are split by size. */
   readonly leaf: number;
-}
-
-/** A run of pieces inside a choice: those from index `first` to `last`, bounded by values. */
-interface Run {
-  readonly pieces: readonly Piece[];
-  readonly lo: number;
-  readonly hi: number;
-}
-
-/** Pieces of one value each between two that lead to the same place: one comparison takes one out. */
-function singlesOf({ pieces, hi }: Run): readonly boolean[] {
-  const sizes = pieces.map(({ from }, i) => (pieces[i + 1]?.from ?? hi + 1) - from);
-  const singles = pieces.map(() => false);
-  for (let i = 1; i < pieces.length; i += 1) {
-    if (sizes[i] !== 1) continue;
-    let end = i;
-    while (end < pieces.length && sizes[end] === 1) end += 1;
-    if (end < pieces.length && pieces[end]?.to === pieces[i - 1]?.to) {
-      for (let j = i; j < end; j += 1) singles[j] = true;
-    }
-    i = end;
-  }
-  return singles;
-}
-
-/** Comparisons that a run takes. */
-function costOf(run: Run): number {
-  const singles = singlesOf(run);
-  let cost = run.pieces.length - 1;
-  // A group of n singles between equals has n + 1 edges and takes n comparisons.
-  for (let i = 1; i < singles.length; i += 1) if (singles[i] && !singles[i - 1]) cost -= 1;
-  return cost;
 }
 
 function slice({ pieces, lo, hi }: Run, at: number): readonly [Run, Run] {
@@ -128,11 +88,6 @@ function splitAt(
   return test(table, 'jge', at, yes, no, rule);
 }
 
-/** Puts the pieces of neighbours that lead to the same place together. */
-export function joinPieces(pieces: readonly Piece[]): Piece[] {
-  return pieces.filter((piece, i) => i === 0 || pieces[i - 1]?.to !== piece.to);
-}
-
 /** The place that most pieces lead to. */
 function usualOf(pieces: readonly Piece[]): Code | null {
   const counts = new Map<Code, number>();
@@ -193,7 +148,9 @@ export function choose(
   const whole: Run = { pieces: joinPieces(pieces), lo: 0, hi: top };
   const { groups, rest } = takeGroups(whole);
   const usual = usualOf(whole.pieces);
-  if (groups.length === 0 || usual === null) return compareRun(table, rest, leaf);
+  if (groups.length === 0 || usual === null) {
+    return compareRun(table, { ...whole, pieces: testBits(table, whole.pieces) }, leaf);
+  }
   // Masks in order of growing width: each works on what the one before has left in A.
   let behind = usual;
   for (const { bits, members } of [...groups].reverse()) {

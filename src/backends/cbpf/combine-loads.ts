@@ -110,14 +110,21 @@ function isThere(first: Choice, joined: Choice, reach: Reach, meaning: Meaning):
   return meaning.failedLoad === 'continue' && other.kind === 'ret' && other.verdict !== 'drop';
 }
 
-/** Nodes that nothing else leads to, of those that a choice stands for. */
-function countOwn({ nodes }: Choice, ways: ReadonlyMap<Code, number>): number {
-  const inside = new Map<Code, number>();
-  for (const node of nodes) {
-    for (const child of childrenOf(node)) inside.set(child, (inside.get(child) ?? 0) + 1);
+/** Nodes that are not needed any more when a choice stands for them: nothing else leads to them. */
+function countFreed({ nodes }: Choice, ways: ReadonlyMap<Code, number>): number {
+  const [head] = nodes;
+  const inside = new Set(nodes);
+  const led = new Map<Code, number>();
+  let freed = 0;
+  // Children have smaller ids.
+  for (const node of [...nodes].sort((a, b) => b.id - a.id)) {
+    if (node !== head && led.get(node) !== ways.get(node)) continue;
+    freed += 1;
+    for (const child of childrenOf(node)) {
+      if (inside.has(child)) led.set(child, (led.get(child) ?? 0) + 1);
+    }
   }
-  const isOwn = (node: Code): boolean => inside.get(node) === ways.get(node);
-  return 1 + nodes.slice(1).filter(isOwn).length;
+  return freed;
 }
 
 function makeChoice(table: CodeTable, choice: Choice, codeOf: (node: Code) => Code): Code {
@@ -152,7 +159,7 @@ export function combineLoads(root: Code, meaning: Meaning, shortest: number): Co
     if (first === null || joined === null || reach === undefined) return null;
     if (!isThere(first, joined, reach, meaning)) return null;
     if (usesA(joined.other) || joined.cases.some(({ to }) => usesA(to))) return null;
-    return joined.cases.length + 2 < countOwn(joined, ways) ? joined : null;
+    return joined.cases.length + 2 < countFreed(joined, ways) ? joined : null;
   };
   const table = createCodeTable();
   const made = new Map<Code, Code>();

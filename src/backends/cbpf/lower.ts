@@ -96,7 +96,9 @@ function mergeLeads(
     const isInside = interval !== undefined && here >= interval.lo;
     const lead = isInside ? yes[inYes] : no[inNo];
     if (lead === undefined) throw new Error('bug: leads that do not start at 0');
-    if (merged.at(-1)?.to !== lead.to) merged.push({ ...lead, from: here });
+    if (merged.at(-1)?.to !== lead.to) {
+      merged.push(lead.from === here ? lead : { from: here, to: lead.to, rule: lead.rule });
+    }
     const edge = isInside ? interval.hi + 1n : interval?.lo;
     const change = isInside ? yes[inYes + 1]?.from : no[inNo + 1]?.from;
     if (edge === undefined && change === undefined) return merged;

@@ -39,6 +39,11 @@ interface Backward {
   /** Where each node, or a jump to it, is placed nearest to what comes next. */
   readonly places: Map<Code, number>;
   readonly returns: Returns;
+  /**
+   * Whether M is read. What follows a return then counts as run after it, although nothing gets there
+   * (check_load_and_stores(), net/core/filter.c), so returns stand at the end only.
+   */
+  readonly readsMemory: boolean;
 }
 
 /** Instructions between what is placed next and a place. */
@@ -60,7 +65,7 @@ function placeReturn(backward: Backward, node: Extract<Code, { kind: 'ret' }>): 
 /** Puts a jump to a node, or another return, where the next conditional jump can reach it. */
 function bringNear(backward: Backward, node: Code): void {
   const at = backward.places.get(node);
-  if (node.kind === 'ret') placeReturn(backward, node);
+  if (node.kind === 'ret' && !backward.readsMemory) placeReturn(backward, node);
   else if (at === undefined) throw new Error('bug: a node is placed before what it leads to');
   else place(backward, node, { kind: 'ja', k: skipTo(backward, at) }, null);
 }
@@ -132,8 +137,10 @@ export function orderCode(root: Code, returns: Returns): readonly Line[] {
   const nodes = nodesBelow(root);
   if (nodes.some(({ kind }) => kind === 'need')) throw new Error('bug: a need was not met');
   const before = chooseBefore(nodes);
-  const backward: Backward = { lines: [], places: new Map(), returns };
-  for (const last of runsInOrder(root, before)) {
+  const readsMemory = nodes.some((node) => node.kind === 'do' && node.insn.kind === 'ld_mem');
+  const backward: Backward = { lines: [], places: new Map(), returns, readsMemory };
+  const ends = readsMemory ? nodes.filter(({ kind }) => kind === 'ret') : [];
+  for (const last of new Set([...ends, ...runsInOrder(root, before)])) {
     if (last.kind === 'ret') placeReturn(backward, last);
     else if (last.kind === 'test') placeTest(backward, last);
     else if (last.kind === 'do') placeDo(backward, last, false);

@@ -5,6 +5,7 @@ import { isBehindExtensions } from './ask.ts';
 import { type Code, createCodeTable } from './code.ts';
 import { combineLoads } from './combine-loads.ts';
 import { lowerDecision } from './dispatch.ts';
+import { keepValues } from './keep-values.ts';
 import { LINK_HEADER, type Meaning } from './meaning.ts';
 import { meetNeeds } from './meet-needs.ts';
 import type { Returns } from './order.ts';
@@ -37,8 +38,8 @@ export function meaningOf(
   };
 }
 
-/** Bytes that a well-formed packet has at least: IPv4's header, the shortest of all that are asked. */
-const SHORTEST_PACKET = 20;
+/** Bytes that a well-formed packet has at least: ARP's, or IP's padded to Ethernet's shortest frame. */
+const SHORTEST_PACKET = 28;
 
 /** A decision as code, led past all that need not be executed. */
 export function shorten(decision: Decision, meaning: Meaning): Code {
@@ -46,5 +47,6 @@ export function shorten(decision: Decision, meaning: Meaning): Code {
   const shortest = LINK_HEADER[meaning.linkType] + (isWhole ? SHORTEST_PACKET : 0);
   const code = lowerDecision(createCodeTable(), meaning, decision);
   const met = threadCode(meetNeeds(threadCode(code, shortest)), shortest);
-  return threadCode(combineLoads(met, meaning, shortest), shortest);
+  const combined = threadCode(combineLoads(met, meaning, shortest), shortest);
+  return keepValues(combined, meaning, shortest);
 }

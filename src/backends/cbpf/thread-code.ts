@@ -215,7 +215,7 @@ function learn(values: Values, node: TestCode, { a, facts }: State, holds: boole
 }
 
 export const A_LIVE = 1;
-const X_LIVE = 2;
+export const X_LIVE = 2;
 
 /** Registers an instruction reads, and sets without reading them. */
 function usesOf(insn: StraightInsn): { readonly reads: number; readonly sets: number } {
