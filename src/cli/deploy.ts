@@ -162,7 +162,7 @@ async function deployOn(
   command: Command,
   machine: Machine,
   given: Given,
-  profile: XdpProfile,
+  profile: Profile,
   options: DeployOptions,
   isAsking: boolean,
 ): Promise<Result<Report>> {
