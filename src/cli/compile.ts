@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Artifact } from '../backends/backend.ts';
+import { EFFORTS, type Effort } from '../backends/tcam/minimise.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
 import type { CompileRequest, StageName, TargetName } from './core.ts';
 import { compileRuleset, emitStage, FORMATS, STAGES, TARGETS } from './core.ts';
@@ -22,6 +23,8 @@ interface CompileOptions extends CommonOptions {
   readonly emit?: StageName;
   readonly returnDrop: number;
   readonly returnContinue: number;
+  readonly effort: Effort;
+  readonly final?: boolean;
 }
 
 /** A cBPF return value is u32: BPF_RET, include/uapi/linux/filter.h. */
@@ -50,6 +53,10 @@ function checkUsage(command: Command, options: CompileOptions): string {
   for (const name of ['returnDrop', 'returnContinue'] as const) {
     if (target === 'cbpf' || command.getOptionValueSource(name) === 'default') continue;
     refuseUsage(command, '--return-drop and --return-continue belong to --target cbpf');
+  }
+  const isTcamOnly = command.getOptionValueSource('effort') !== 'default' || options.final === true;
+  if (isTcamOnly && target !== 'tcam') {
+    refuseUsage(command, '--effort and --final belong to --target tcam');
   }
   if (options.emit !== undefined && options.output !== undefined) {
     refuseUsage(command, '--emit prints to standard output: leave -o out');
@@ -102,14 +109,19 @@ async function runCompile(
   const format = checkUsage(command, options);
   const situation = unwrapResult(await readSituation(command, path, options));
   if (situation === null) return;
-  const profiles = unwrapResult(await loadProfiles(options.profile));
+  // OpenFlow rows need the protocols that Open vSwitch wants beside ports.
+  const implied = format === 'openflow' && options.profile.length === 0 ? ['openvswitch'] : [];
+  const names = [...options.profile, ...implied];
+  const profiles = unwrapResult(await loadProfiles(names));
   if (profiles === null) return;
   const request: CompileRequest = {
     ...situation,
     target: options.target,
     format,
-    profile: options.target === 'ebpf' || options.profile.length > 0 ? (profiles[0] ?? null) : null,
+    profile: options.target === 'ebpf' || names.length > 0 ? (profiles[0] ?? null) : null,
     returns: { drop: options.returnDrop, continue: options.returnContinue },
+    effort: options.effort,
+    final: options.final === true,
   };
   if (options.emit !== undefined) {
     const text = unwrapResult(emitStage(request, options.emit));
@@ -145,5 +157,11 @@ export function addCompileCommand(program: Command): void {
         .argParser(parseReturn)
         .default(MOST_RETURN, '0xffffffff'),
     )
+    .addOption(
+      new Option('--effort <LEVEL>', 'tcam: how hard to look for fewer rows')
+        .choices(EFFORTS)
+        .default('normal'),
+    )
+    .option('--final', 'tcam: the device forwards by itself, so that it has to decide everything')
     .action(runCompile);
 }

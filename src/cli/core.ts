@@ -1,6 +1,9 @@
 import type { Artifact } from '../backends/backend.ts';
 import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../backends/ebpf-offload/memory.ts';
+import { isTcamFormat, TCAM_FORMATS, type TcamArtifact } from '../backends/tcam/artifact.ts';
+import { isTcamProfile } from '../backends/tcam/compile.ts';
+import type { Effort } from '../backends/tcam/minimise.ts';
 import type { Entry } from '../ir/classifier.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -8,6 +11,7 @@ import { printClassifier, printRuleset } from '../ir/print.ts';
 import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
+import { placeTables } from '../plan/place-tcam.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -20,7 +24,7 @@ export type TargetName = (typeof TARGETS)[number];
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
   ebpf: ['elf'],
   cbpf: ['ddd', 'dd', 'asm', 'bytecode', 'json'],
-  tcam: ['json'],
+  tcam: TCAM_FORMATS,
 };
 
 /** What `--emit` prints instead of compiling to the end. */
@@ -34,6 +38,10 @@ export interface CompileRequest extends Situation {
   readonly profile: Profile | null;
   /** What a cBPF program returns. */
   readonly returns: { readonly drop: number; readonly continue: number };
+  /** How hard the tcam backend looks for fewer rows. */
+  readonly effort: Effort;
+  /** The device forwards by itself: tables decide everything. */
+  readonly final: boolean;
 }
 
 export interface TraceRequest extends Situation {
@@ -72,8 +80,21 @@ function place({ target, profile, ...situation }: CompileRequest): Result<Placed
   return placeTier(situation, profile);
 }
 
+function compileTables(request: CompileRequest): Result<TcamArtifact> {
+  const { format, profile, effort, final } = request;
+  if (!isTcamFormat(format)) throw new Error('bug: a format that was not checked');
+  if (profile !== null && !isTcamProfile(profile)) {
+    const message = `profile ${profile.name} is no TCAM, its kind is ${profile.kind}`;
+    return fail(
+      errorAt('compile/profile-kind', message, { help: '`profiles list` says which are' }),
+    );
+  }
+  return placeTables(request, { format, profile, effort, final });
+}
+
 /** Compiles for one target. */
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
+  if (request.target === 'tcam') return compileTables(request);
   const placed = place(request);
   if (!placed.ok) return placed;
   const { artifact, fitted, profile } = placed.value;
@@ -93,6 +114,15 @@ export function compileRuleset(request: CompileRequest): Result<Artifact> {
 /** The text of one stage on the way, for `--emit`. */
 export function emitStage(request: CompileRequest, stage: StageName): Result<string> {
   if (stage === 'ruleset') return succeed(printRuleset(request.ruleset));
+  if (request.target === 'tcam') {
+    const compiled = compileTables(request);
+    if (!compiled.ok) return compiled;
+    if (stage === 'decision') {
+      return fail(errorAt('compile/no-stage', 'tables are made without a decision'));
+    }
+    const { classifier, listing } = compiled.value;
+    return succeed(stage === 'classifier' ? printClassifier(classifier) : listing());
+  }
   const placed = place(request);
   if (!placed.ok) return placed;
   const { artifact, flattened } = placed.value;
