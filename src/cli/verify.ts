@@ -1,5 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { Option } from 'commander';
+import { READABLE, type TcamFormat } from '../backends/tcam/artifact.ts';
 import { type VerifyReport, verifyRulesets, verifyTableFile } from '../plan/verify.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
@@ -10,6 +12,7 @@ import { describeTerminal, renderTable } from './output.ts';
 
 interface VerifyOptions extends CommonOptions {
   readonly table?: string;
+  readonly format: TcamFormat;
   readonly final?: boolean;
 }
 
@@ -23,7 +26,7 @@ const KINDS = {
 async function verifyFile(
   situation: Parameters<typeof verifyTableFile>[0],
   path: string,
-  final: boolean,
+  { format, final = false }: VerifyOptions,
 ): Promise<Result<VerifyReport>> {
   let text: string;
   try {
@@ -32,7 +35,7 @@ async function verifyFile(
     const why = error instanceof Error ? error.message : String(error);
     return fail(errorAt('verify/unreadable', `cannot read the tables: ${why}`));
   }
-  return verifyTableFile(situation, text, path, final);
+  return verifyTableFile(situation, { path, text, format }, final);
 }
 
 function renderReport({ tables }: VerifyReport, width: number): string {
@@ -61,7 +64,7 @@ async function runVerify(
   const situation = unwrapResult(await readSituation(command, path, options));
   if (situation === null) return;
   let result: Result<VerifyReport>;
-  if (other === undefined) result = await verifyFile(situation, options.table ?? '', final);
+  if (other === undefined) result = await verifyFile(situation, options.table ?? '', options);
   else {
     const second = unwrapResult(await readSituation(command, other, options));
     if (second === null) return;
@@ -81,7 +84,10 @@ export function addVerifyCommand(program: Command): void {
   addCommonOptions(program.command('verify'))
     .argument('[OTHER]', 'a second ruleset, to compare with the first')
     .description('prove that a table file, or another ruleset, decides every frame the same')
-    .option('--table <FILE>', 'tables as `compile --target tcam --format json` writes them')
+    .option('--table <FILE>', 'tables as `compile --target tcam` writes them')
+    .addOption(
+      new Option('--format <FORMAT>', 'of the tables').choices(READABLE).default(READABLE[0]),
+    )
     .option('--final', 'the device forwards by itself, so that it has to decide everything')
     .action(runVerify);
 }

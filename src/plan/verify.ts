@@ -1,4 +1,4 @@
-import { readJson } from '../backends/tcam/formats/json.ts';
+import { readTables, type TcamFormat } from '../backends/tcam/artifact.ts';
 import { type Finding, verifyClassifiers, verifyTables } from '../backends/tcam/verify.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -47,14 +47,20 @@ function optionsOf({ concessions }: Situation, final: boolean) {
   return { final, mayMiscount: concessions.includes('counters') };
 }
 
-/** Proves a file of generic tables against a ruleset. */
+/** A file of tables. */
+export interface TableFile {
+  readonly path: string;
+  readonly text: string;
+  readonly format: TcamFormat;
+}
+
+/** Proves a file of tables against a ruleset. */
 export function verifyTableFile(
   situation: Situation,
-  text: string,
-  file: string,
+  { path, text, format }: TableFile,
   final: boolean,
 ): Result<VerifyReport> {
-  const tables = readJson(text, file);
+  const tables = readTables(format, text, path, final ? 'permit' : 'continue');
   if (!tables.ok) return tables;
   const { classifier, ask } = referenceOf(situation, final);
   return succeed(

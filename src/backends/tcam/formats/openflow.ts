@@ -1,4 +1,5 @@
 import { fieldKey, META } from '../../../ir/fields.ts';
+import { formatMac } from '../../../ir/print.ts';
 import { ones } from '../../../support/bits.ts';
 import {
   type Diagnostic,
@@ -16,7 +17,7 @@ import {
   type TcamTable,
 } from '../table.ts';
 import { refuseRow } from './refuse.ts';
-import { formatIp, formatIp6, formatMac } from './text.ts';
+import { formatIp, formatIp6 } from './text.ts';
 
 /** ovs-ofctl(8), Flow Syntax: priorities are 0 to 65535, the highest wins. */
 const TOP_PRIORITY = 65_535;

@@ -1,6 +1,8 @@
+import { formatAddress } from '../../../ir/print.ts';
+
 /** IPv4 address of 32 bits. */
 export function formatIp(value: bigint): string {
-  return [24n, 16n, 8n, 0n].map((below) => String((value >> below) & 0xffn)).join('.');
+  return formatAddress({ version: 4, value });
 }
 
 /** IPv6 address of 128 bits, all eight groups written, so that no reader has to guess. */
@@ -8,12 +10,6 @@ export function formatIp6(value: bigint): string {
   return Array.from({ length: 8 }, (_, group) =>
     ((value >> BigInt((7 - group) * 16)) & 0xffffn).toString(16),
   ).join(':');
-}
-
-/** Ethernet address of 48 bits. */
-export function formatMac(value: bigint): string {
-  const digits = value.toString(16).padStart(12, '0');
-  return (digits.match(/../g) ?? []).join(':');
 }
 
 /** Length of the prefix that a mask is, or null when it is none. */
