@@ -33,6 +33,7 @@ import {
 } from './plan-tables.ts';
 import { type Proof, proveEqual } from './prove.ts';
 import { rangeUnits } from './range-units.ts';
+import { reduceKey } from './reduce-key.ts';
 import { rewriteFrameTests } from './rewrite-frame.ts';
 import { appendRow, createStore, type RowStore } from './row-store.ts';
 import { type Action, readStore, type TableSet, type TcamTable, writeStore } from './table.ts';
@@ -103,14 +104,24 @@ function canonical(test: Test, plan: TablePlan): Test {
   return test;
 }
 
+/** Whether a test looks at something that no frame of the region has, and so does not hold. */
+function isOfAbsent(test: Test, view: Entry['view'], region: Region): boolean {
+  if (test.kind === 'unknown') return false;
+  return testedFields(test).some((field) => presenceOf(field, view, region) === 'absent');
+}
+
 function prepare(classifier: Classifier, plan: TablePlan): Classifier {
   const { entries, ...rest } = rewriteFrameTests(classifier, plan.version);
   return {
     ...rest,
-    entries: entries.map((entry) => ({
-      ...entry,
-      tests: entry.tests.map((test) => canonical(test, plan)),
-    })),
+    entries: entries.map((entry) => {
+      const isOff = entry.tests.some((test) => isOfAbsent(test, entry.view, plan.region));
+      if (isOff) return { ...entry, tests: [], counts: [], effects: [], then: entry.otherwise };
+      return {
+        ...entry,
+        tests: entry.tests.map((test) => reduceKey(canonical(test, plan), plan.region)),
+      };
+    }),
   };
 }
 
@@ -276,10 +287,7 @@ function labelOf(classifier: Classifier, origin: number): readonly string[] {
 function mayMatch({ tests, view }: Entry, region: Region): boolean {
   return tests.every((test) => {
     if (test.kind === 'unknown') return true;
-    const isAbsent = testedFields(test).some(
-      (field) => presenceOf(field, view, region) === 'absent',
-    );
-    return !isAbsent && truthOf(test, region) !== 'false';
+    return !isOfAbsent(test, view, region) && truthOf(test, region) !== 'false';
   });
 }
 

@@ -13,6 +13,7 @@ import {
   type Cell,
   cellsOf,
   joinCells,
+  type TableRow,
   type TableSet,
   type TcamTable,
 } from './table.ts';
@@ -51,16 +52,32 @@ function protocolOfRows({ columns, rows }: TcamTable, index: number): number | n
   return values.size === 1 && only !== undefined && only >= 0 ? only : null;
 }
 
-/** A table whose rows all ask for one EtherType serves no other frames, and needs no column for it. */
-function serveByRows(table: TcamTable): TcamTable {
+interface Served {
+  readonly table: TcamTable;
+  /** For every row its place in the table that was given. */
+  readonly places: readonly number[];
+}
+
+/**
+ * A table whose frames, or all of whose rows, have one EtherType serves no others, and needs no column
+ * for it.
+ */
+function serveByRows(table: TcamTable): Served {
   const index = table.columns.findIndex(({ field }) => field.name === META.protocol.name);
-  if (index < 0 || table.default !== 'continue') return table;
-  const only = protocolOfRows(table, index);
-  if (only === null) return table;
+  if (index < 0) return { table, places: [...table.rows.keys()] };
+  const said = table.served.fixed.find(({ field }) => field.name === META.protocol.name)?.values;
+  const asked = table.default === 'continue' ? protocolOfRows(table, index) : null;
+  const only = said?.length === 1 ? (said[0] ?? null) : asked;
+  if (only === null) return { table, places: [...table.rows.keys()] };
   const others = table.served.fixed.filter(({ field }) => field.name !== META.protocol.name);
   const fixed = [...others, { field: META.protocol, values: [only] }];
+  const isServed = (row: TableRow): boolean => {
+    const cell = cellsOf(table.columns, row)[index];
+    return cell === undefined || ((cell.value ^ BigInt(only)) & cell.mask) === 0n;
+  };
   const columns = table.columns.filter((_, at) => at !== index);
-  const rows = table.rows.map((row) => {
+  const places = table.rows.flatMap((row, place) => (isServed(row) ? place : []));
+  const rows = table.rows.filter(isServed).map((row) => {
     const cells = cellsOf(table.columns, row).flatMap((cell, at): Cell[] => {
       if (at === index) return [];
       const { range } = cell;
@@ -70,7 +87,7 @@ function serveByRows(table: TcamTable): TcamTable {
     });
     return { ...row, ...joinCells(columns, cells) };
   });
-  return { ...table, columns, rows, served: { ...table.served, fixed } };
+  return { table: { ...table, columns, rows, served: { ...table.served, fixed } }, places };
 }
 
 function findingOf(
@@ -136,11 +153,12 @@ export function verifyTables(
   options: VerifyOptions,
 ): readonly Finding[] {
   const served = tables.map(serveByRows);
-  const plans = planGivenTables(served);
-  return served.map((table, index) => {
+  const plans = planGivenTables(served.map(({ table }) => table));
+  return served.map(({ table, places }, index) => {
     const plan = plans[index];
     if (plan === undefined) throw new Error('bug: a table without a plan');
-    return verifyTable(classifier, table, plan, options);
+    const finding = verifyTable(classifier, table, plan, options);
+    return { ...finding, row: finding.row === null ? null : (places[finding.row] ?? null) };
   });
 }
 

@@ -1,4 +1,4 @@
-import { fieldKey, META } from '../../../ir/fields.ts';
+import { fieldEnd, fieldKey, META } from '../../../ir/fields.ts';
 import { findMatchField } from '../../../profile/tcam-schema.ts';
 import { ones } from '../../../support/bits.ts';
 import { type Diagnostic, fail, type Result, succeed } from '../../../support/diagnostics.ts';
@@ -156,6 +156,18 @@ function matchOf(table: TcamTable, row: TableRow, protocol: number | null): AclM
   return match;
 }
 
+/** Bytes of network header that every packet has. */
+const HEADER_BYTES = { ip: 20, ip6: 40 } as const;
+
+/** A column that frames may lack: rows then do not hold for them, which no access list can say. */
+function lackable({ columns }: TcamTable, version: Acl['version']): string | null {
+  const column = columns.find(({ field }) => {
+    if (field.base === 'nh') return fieldEnd(field) > HEADER_BYTES[version];
+    return field.base === 'th' && SETTERS[field.name] === undefined;
+  });
+  return column?.field.name ?? null;
+}
+
 /** Protocols that a table's frames have; null: any. */
 function protocolsOf({ served }: TcamTable): readonly (number | null)[] {
   const fixed = served.fixed.find(({ field }) => fieldKey(field) === META.l4proto.name);
@@ -190,6 +202,8 @@ function aclOf(
     void problems.push(refuseRow(format, table, row, what));
   for (const table of tables) {
     const end: TableRow = { value: 0n, mask: 0n, ranges: [], action: table.default, rules: [] };
+    const missing = lackable(table, version);
+    if (missing !== null) refuse(table, table.rows[0] ?? end, missing);
     for (const row of [...table.rows, end]) {
       for (const protocol of protocolsOf(table)) {
         const match = matchOf(table, row, protocol);
