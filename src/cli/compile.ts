@@ -15,6 +15,7 @@ import {
   refuseUsage,
 } from './options.ts';
 import { writeFiles } from './output.ts';
+import { readTableText } from './table-file.ts';
 
 interface CompileOptions extends CommonOptions {
   readonly target: TargetName;
@@ -25,6 +26,7 @@ interface CompileOptions extends CommonOptions {
   readonly returnContinue: number;
   readonly effort: Effort;
   readonly final?: boolean;
+  readonly since?: string;
 }
 
 /** A cBPF return value is u32: BPF_RET, include/uapi/linux/filter.h. */
@@ -54,9 +56,15 @@ function checkUsage(command: Command, options: CompileOptions): string {
     if (target === 'cbpf' || command.getOptionValueSource(name) === 'default') continue;
     refuseUsage(command, '--return-drop and --return-continue belong to --target cbpf');
   }
-  const isTcamOnly = command.getOptionValueSource('effort') !== 'default' || options.final === true;
+  const isTcamOnly =
+    command.getOptionValueSource('effort') !== 'default' ||
+    options.final === true ||
+    options.since !== undefined;
   if (isTcamOnly && target !== 'tcam') {
-    refuseUsage(command, '--effort and --final belong to --target tcam');
+    refuseUsage(command, '--effort, --final and --since belong to --target tcam');
+  }
+  if (options.since !== undefined && options.format !== undefined && options.format !== 'json') {
+    refuseUsage(command, '--since writes JSON: leave --format out');
   }
   if (options.emit !== undefined && options.output !== undefined) {
     refuseUsage(command, '--emit prints to standard output: leave -o out');
@@ -114,6 +122,11 @@ async function runCompile(
   const names = [...options.profile, ...implied];
   const profiles = unwrapResult(await loadProfiles(names));
   if (profiles === null) return;
+  let since: CompileRequest['since'] = null;
+  if (options.since !== undefined) {
+    since = unwrapResult(await readTableText(options.since));
+    if (since === null) return;
+  }
   const request: CompileRequest = {
     ...situation,
     target: options.target,
@@ -122,6 +135,7 @@ async function runCompile(
     returns: { drop: options.returnDrop, continue: options.returnContinue },
     effort: options.effort,
     final: options.final === true,
+    since,
   };
   if (options.emit !== undefined) {
     const text = unwrapResult(emitStage(request, options.emit));
@@ -163,5 +177,9 @@ export function addCompileCommand(program: Command): void {
         .default('normal'),
     )
     .option('--final', 'tcam: the device forwards by itself, so that it has to decide everything')
+    .option(
+      '--since <FILE>',
+      'tcam: the JSON of the tables that are loaded; write only what changes',
+    )
     .action(runCompile);
 }

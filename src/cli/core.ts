@@ -42,6 +42,8 @@ export interface CompileRequest extends Situation {
   readonly effort: Effort;
   /** The device forwards by itself: tables decide everything. */
   readonly final: boolean;
+  /** Tables that are loaded already, as JSON. */
+  readonly since: { readonly path: string; readonly text: string } | null;
 }
 
 export interface TraceRequest extends Situation {
@@ -81,7 +83,7 @@ function place({ target, profile, ...situation }: CompileRequest): Result<Placed
 }
 
 function compileTables(request: CompileRequest): Result<TcamArtifact> {
-  const { format, profile, effort, final } = request;
+  const { format, profile, effort, final, since } = request;
   if (!isTcamFormat(format)) throw new Error('bug: a format that was not checked');
   if (profile !== null && !isTcamProfile(profile)) {
     const message = `profile ${profile.name} is no TCAM, its kind is ${profile.kind}`;
@@ -89,7 +91,7 @@ function compileTables(request: CompileRequest): Result<TcamArtifact> {
       errorAt('compile/profile-kind', message, { help: '`profiles list` says which are' }),
     );
   }
-  return placeTables(request, { format, profile, effort, final });
+  return placeTables(request, { format, profile, effort, final, since });
 }
 
 /** Compiles for one target. */

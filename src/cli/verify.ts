@@ -1,14 +1,13 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { READABLE, type TcamFormat } from '../backends/tcam/artifact.ts';
 import { type VerifyReport, verifyRulesets, verifyTableFile } from '../plan/verify.ts';
 import type { Result } from '../support/diagnostics.ts';
-import { errorAt, fail } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import type { CommonOptions } from './options.ts';
 import { addCommonOptions, readSituation, refuseUsage } from './options.ts';
 import { describeTerminal, renderTable } from './output.ts';
+import { readTableText } from './table-file.ts';
 
 interface VerifyOptions extends CommonOptions {
   readonly table?: string;
@@ -28,14 +27,9 @@ async function verifyFile(
   path: string,
   { format, final = false }: VerifyOptions,
 ): Promise<Result<VerifyReport>> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return fail(errorAt('verify/unreadable', `cannot read the tables: ${why}`));
-  }
-  return verifyTableFile(situation, { path, text, format }, final);
+  const file = await readTableText(path);
+  if (!file.ok) return file;
+  return verifyTableFile(situation, { ...file.value, format }, final);
 }
 
 function renderReport({ tables }: VerifyReport, width: number): string {

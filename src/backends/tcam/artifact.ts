@@ -15,6 +15,7 @@ import { readSonic, writeSonic } from './formats/sonic.ts';
 import { EOS, NX_OS, readSwitchText, writeSwitchText } from './formats/switch-text.ts';
 import { readTcFlower, writeTcFlower } from './formats/tc-flower.ts';
 import type { Action, TableSet } from './table.ts';
+import { updateTables, writeUpdate } from './update.ts';
 
 interface Format {
   readonly stage: Stage;
@@ -81,14 +82,20 @@ export function isTcamFormat(name: string): name is TcamFormat {
   return Object.hasOwn(FORMATS, name);
 }
 
+function changesSince(since: TableSet, tables: TableSet): Result<string> {
+  const updates = updateTables(since, tables);
+  return updates.ok ? succeed(writeUpdate(updates.value)) : updates;
+}
+
 /**
- * Compiles a classifier to tables in a format. A device with too few rows for them is an error with
+ * Compiles a classifier to tables in a format; `since`: only to what changes. A device with too few rows for them is an error with
  * the numbers; every table has been proven equal to what it comes from.
  */
 export function compileTcam(
   classifier: Classifier,
   format: TcamFormat,
   options: Omit<TcamOptions, 'stage'>,
+  since: TableSet | null = null,
 ): Result<TcamArtifact> {
   const { stage, write, beside }: Format = FORMATS[format];
   const compiled = compileTables(classifier, { ...options, stage });
@@ -109,7 +116,7 @@ export function compileTcam(
       ),
     );
   }
-  const text = write(tables);
+  const text = since === null ? write(tables) : changesSince(since, tables);
   if (!text.ok) return text;
   return succeed(
     {

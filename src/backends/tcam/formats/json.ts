@@ -22,7 +22,7 @@ function toHexOf(value: bigint, bits: number): string {
 }
 
 /** `meta protocol` in front of the key, so that rows say by themselves which frames they are for. */
-function withProtocol(table: TcamTable): TcamTable {
+export function withProtocol(table: TcamTable): TcamTable {
   const fixed = table.served.fixed.find(({ field }) => field.name === META.protocol.name);
   const [value] = fixed?.values ?? [];
   const hasIt = table.columns.some(({ field }) => field.name === META.protocol.name);
@@ -39,10 +39,26 @@ function withProtocol(table: TcamTable): TcamTable {
   return { ...table, columns, rows };
 }
 
+/** A row as the generic JSON has it. */
+export function describeRow({ columns }: TcamTable, row: TableRow): object {
+  const bits = keyBits(columns);
+  const ranges = row.ranges.map(({ column, lo, hi }) => ({
+    field: columns[column]?.field.name ?? '',
+    lo,
+    hi,
+  }));
+  return {
+    value: toHexOf(row.value, bits),
+    mask: toHexOf(row.mask, bits),
+    ...(ranges.length === 0 ? {} : { ranges }),
+    action: row.action,
+    rules: row.rules,
+  };
+}
+
 /** The generic tables as JSON; see DESIGN and docs/tcam.md. */
 export function writeJson({ profile, tables }: TableSet): string {
   const written = tables.map(withProtocol).map((table) => {
-    const bits = keyBits(table.columns);
     const { fixed, untagged, whole } = table.served;
     const only = [
       ...(untagged ? [{ field: FRAME.tags.name, values: [0] }] : []),
@@ -53,21 +69,7 @@ export function writeJson({ profile, tables }: TableSet): string {
       name: table.name,
       key: table.columns.map(({ field, bits: width }) => ({ field: field.name, bits: width })),
       ...(only.length === 0 ? {} : { only }),
-      rows: table.rows.map(({ value, mask, ranges, action, rules }) => ({
-        value: toHexOf(value, bits),
-        mask: toHexOf(mask, bits),
-        ...(ranges.length === 0
-          ? {}
-          : {
-              ranges: ranges.map(({ column, lo, hi }) => ({
-                field: table.columns[column]?.field.name ?? '',
-                lo,
-                hi,
-              })),
-            }),
-        action,
-        rules,
-      })),
+      rows: table.rows.map((row) => describeRow(table, row)),
       default: table.default,
     };
   });
