@@ -4,7 +4,7 @@
  * blocklists; without it the project's own generator is measured. Every table is proven equal.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { compileTables } from '../src/backends/tcam/compile.ts';
 import type { Effort } from '../src/backends/tcam/minimise.ts';
 import { nothingKnown } from '../src/ir/facts.ts';
@@ -14,6 +14,7 @@ import { readRuleset } from '../src/nft/read.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
 import type { Result } from '../src/support/diagnostics.ts';
 import { generateRules } from './generate.ts';
+import { writeSection } from './results.ts';
 
 const DEVICE = 'eth0';
 
@@ -41,8 +42,10 @@ const names =
         .filter((name) => only.length === 0 || only.some((part) => name.includes(part)))
         .sort();
 
-console.log('| set | rules | direct | ternary | s | with ranges | s |');
-console.log('|---|---|---|---|---|---|---|');
+const lines = [
+  '| set | rules | direct | ternary | s | with ranges | s |',
+  '|---|---|---|---|---|---|---|',
+];
 for (const name of names) {
   const ruleset =
     directory === undefined
@@ -64,5 +67,14 @@ for (const name of names) {
     if (stage === 'ternary') cells.push(directRows);
     cells.push(rows, seconds);
   }
-  console.log(`| ${[name, rules, ...cells].join(' | ')} |`);
+  const line = `| ${[name, rules, ...cells].join(' | ')} |`;
+  console.log(line);
+  lines.push(line);
+}
+if (only.length === 0) {
+  const source = directory === undefined ? 'bench/generate.ts' : basename(directory);
+  const head =
+    `Rows from ${source} by \`npx tsx bench/tcam.ts\`, effort ${effort}, each table proven equal to its ` +
+    'ruleset within the seconds given. `direct`: every range expanded into prefixes; `with ranges`: as many range units as there are ranges.';
+  writeSection(`TCAM rows: ${source}`, `${head}\n\n${lines.join('\n')}`);
 }
