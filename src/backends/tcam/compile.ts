@@ -104,6 +104,12 @@ function canonical(test: Test, plan: TablePlan): Test {
   return test;
 }
 
+/** Whether an entry certainly does not match, and leaves no state behind by being looked at. */
+function isOff({ tests, view }: Entry, region: Region): boolean {
+  if (tests.some((test) => test.kind === 'unknown')) return false;
+  return tests.some((test) => isOfAbsent(test, view, region));
+}
+
 /** Whether a test looks at something that no frame of the region has, and so does not hold. */
 function isOfAbsent(test: Test, view: Entry['view'], region: Region): boolean {
   if (test.kind === 'unknown') return false;
@@ -115,8 +121,9 @@ function prepare(classifier: Classifier, plan: TablePlan): Classifier {
   return {
     ...rest,
     entries: entries.map((entry) => {
-      const isOff = entry.tests.some((test) => isOfAbsent(test, entry.view, plan.region));
-      if (isOff) return { ...entry, tests: [], counts: [], effects: [], then: entry.otherwise };
+      if (isOff(entry, plan.region)) {
+        return { ...entry, tests: [], counts: [], effects: [], then: entry.otherwise };
+      }
       return {
         ...entry,
         tests: entry.tests.map((test) => reduceKey(canonical(test, plan), plan.region)),
