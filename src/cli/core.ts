@@ -1,6 +1,4 @@
 import type { Artifact } from '../backends/backend.ts';
-import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
-import { createMemory } from '../backends/ebpf-offload/memory.ts';
 import { isTcamFormat, TCAM_FORMATS, type TcamArtifact } from '../backends/tcam/artifact.ts';
 import { isTcamProfile } from '../backends/tcam/compile.ts';
 import type { Effort } from '../backends/tcam/minimise.ts';
@@ -22,7 +20,7 @@ export type TargetName = (typeof TARGETS)[number];
 
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
-  ebpf: ['elf'],
+  ebpf: ['elf', 'elf-tc'],
   cbpf: ['ddd', 'dd', 'asm', 'bytecode', 'json'],
   tcam: TCAM_FORMATS,
 };
@@ -71,7 +69,7 @@ export interface TraceReport {
   }[];
 }
 
-function place({ target, profile, ...situation }: CompileRequest): Result<PlacedTier> {
+function place({ target, format, profile, ...situation }: CompileRequest): Result<PlacedTier> {
   if (target !== 'ebpf' || profile === null) {
     return fail(
       errorAt('compile/no-backend', `there is no ${target} backend yet`, {
@@ -79,7 +77,14 @@ function place({ target, profile, ...situation }: CompileRequest): Result<Placed
       }),
     );
   }
-  return placeTier(situation, profile);
+  if (format !== 'elf-tc') return placeTier(situation, profile);
+  // In the host, tc sees frames without their VLAN tag; on a card they are as on the wire.
+  if (profile.kind === 'xdp-offload') return placeTier({ ...situation, hook: 'tc' }, profile);
+  return fail(
+    errorAt('compile/tc-offload', `format elf-tc is for cards, and ${profile.name} is none`, {
+      help: 'use a profile of kind xdp-offload, or --format elf',
+    }),
+  );
 }
 
 function compileTables(request: CompileRequest): Result<TcamArtifact> {
@@ -99,8 +104,8 @@ export function compileRuleset(request: CompileRequest): Result<Artifact> {
   if (request.target === 'tcam') return compileTables(request);
   const placed = place(request);
   if (!placed.ok) return placed;
-  const { artifact, fitted, profile } = placed.value;
-  if (fitted === null) return succeed(artifact, placed.diagnostics);
+  const { artifact, choice, profile } = placed.value;
+  if (choice === null) return succeed(artifact, placed.diagnostics);
   return succeed(artifact, [
     ...placed.diagnostics,
     {
@@ -155,14 +160,13 @@ function answer(
 }
 
 /** The tier's answer: its program's own, with the rule that its classifier gives for it. */
-function traceTier({ artifact, profile }: PlacedTier, mac: bigint | null) {
-  const { object, assembly, classifier } = artifact;
-  const machine = loadProgram(assembly, createMemory(object.maps, object.data));
+function traceTier({ artifact, compiled, profile }: PlacedTier, mac: bigint | null) {
+  const { classifier } = artifact;
+  const run = compiled.interpret();
   const evaluate = prepare(classifier, { mode: 'tier', mac });
   return (frame: Uint8Array): TraceAnswer => {
-    const drops = machine.run(frame).action === 1;
-    const outcome = evaluate(parsePacket(frame));
-    return answer(profile.name, drops ? 'drop' : 'continue', outcome, classifier.entries);
+    const verdict = run(frame) === 'drop' ? 'drop' : 'continue';
+    return answer(profile.name, verdict, evaluate(parsePacket(frame)), classifier.entries);
   };
 }
 

@@ -5,7 +5,7 @@ import { pushBridge } from './flatten-bridge.ts';
 import { pushBaseChain, pushConditions } from './flatten-chain.ts';
 import { noteChange } from './flatten-rules.ts';
 import { HIDDEN_TAGS, NO_VLAN_DEVICE, ofVlan, STACKED, TAGGED } from './link-conditions.ts';
-import type { HookPath } from './path.ts';
+import { type HookPath, OTHER_DEVICE } from './path.ts';
 import type { Link } from './resolve-test.ts';
 import type { Ruleset } from './ruleset.ts';
 import { type Builder, bind, type Label, push, to } from './walk-builder.ts';
@@ -143,6 +143,12 @@ function pushVlans(receiver: Receiver, vlans: readonly Vlan[]): void {
   pushWalks(receiver, true);
 }
 
+/** Whether frames may go on on a device that chains stand on, without it being known. */
+function mayMeetOthers({ vlans, master }: Facts, { off }: HookPath): boolean {
+  const isClosed = vlans?.every(({ device }) => device !== null) && master === null;
+  return isClosed !== true && off.some(({ reason }) => reason.code === OTHER_DEVICE);
+}
+
 /**
  * From the port's ingress hook up to layer 3 (`layer3` writes its hooks for `builder.link`): frames
  * with a tag go by way of VLAN devices, those of a bridge's port by way of the bridge.
@@ -157,7 +163,8 @@ export function pushReceive(
   for (const chain of path.ingress.get(facts.device) ?? []) pushBaseChain(builder, chain);
   const above = [...path.ingress].filter(([device]) => device !== facts.device);
   const chains = [path.bridge.prerouting, path.bridge.input, ...above.map(([, on]) => on)];
-  if (layer3 === null && chains.every(({ length }) => length === 0)) return;
+  const isEmpty = layer3 === null && chains.every(({ length }) => length === 0);
+  if (isEmpty && !mayMeetOthers(facts, path)) return;
   const receiver: Receiver = { builder, ruleset, path, layer3, walks: new Map() };
   if (facts.rxVlanOff && facts.vlans !== null) pushVlans(receiver, facts.vlans);
   else {

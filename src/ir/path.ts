@@ -61,6 +61,8 @@ function offBridge({ hook }: BaseChain, { device, master }: Facts): Reason | nul
 }
 
 const NAT_CHAIN = 'path/nat-chain';
+/** Code of the reason why an ingress chain is not on the path. */
+export const OTHER_DEVICE = 'path/other-device';
 
 function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
   if (table.dormant) {
@@ -78,7 +80,7 @@ function offReason(table: Table, base: BaseChain, facts: Facts): Reason | null {
   }
   if (base.hook === 'ingress' && !devicesOf(facts).some((device) => isOn(base, device, facts))) {
     return {
-      code: 'path/other-device',
+      code: OTHER_DEVICE,
       message: `the chain is on ${base.devices?.join(', ')}, not on ${facts.device}`,
     };
   }

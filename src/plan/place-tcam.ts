@@ -31,7 +31,7 @@ export function classifierForTables(situation: Situation, final: boolean): Class
     flows,
     forwards: final,
   });
-  return concede(classifier, granted);
+  return concede(classifier, granted, situation.ruleset);
 }
 
 /** Compiles a ruleset to tables. */

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { threadId } from 'node:worker_threads';
 import { PROGRAM } from '../../src/backends/ebpf-offload/compile.ts';
 import { deployXdp } from '../../src/deploy/deploy.ts';
+import { ownerOf } from '../../src/deploy/owner-counts.ts';
 import { probeFacts } from '../../src/deploy/probe-facts.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
 import { openLocalTransport } from '../../src/deploy/transport.ts';
@@ -26,6 +27,9 @@ export type Outcomes = Readonly<Record<string, string>>;
 /** Who `far` talks to: a host; a router itself; a machine behind a router, with or without NAT. */
 export type Scene = 'host' | 'router' | 'behind' | 'behind NAT';
 
+/** Where the program runs: in the driver, or in the stack. */
+export type SocketMode = 'native' | 'generic';
+
 /** A connection that outlives rulesets and programs. */
 export interface HeldConnection {
   /** Sends both ways; `ok`, or what went wrong. */
@@ -42,10 +46,10 @@ export interface SocketLab {
   run(...argv: readonly string[]): Promise<string>;
   loadRuleset(text: string): Promise<Ruleset>;
   probe(): Promise<Facts>;
-  /** Compiles for `eth0` and attaches natively, as `deploy` does. */
-  deploy(situation: Situation): Promise<void>;
+  /** Compiles for `eth0` and attaches, as `deploy` does; natively unless told. */
+  deploy(situation: Situation, mode?: SocketMode): Promise<void>;
   status(): Promise<StatusReport>;
-  /** Frames that eth0's driver says XDP dropped. */
+  /** Frames that eth0's driver says XDP dropped; it counts for native programs alone. */
   xdpDrops(): Promise<number>;
   /** Runs all flows at once, or those with these names. */
   flows(only?: readonly string[]): Promise<Outcomes>;
@@ -255,7 +259,6 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
       hops: scene.startsWith('behind') ? 3 : 2,
       ...more,
     });
-  const profile = unwrap(await loadProfile('xdp-native'));
   return {
     run: (...argv) => inMachine(argv),
     async loadRuleset(text) {
@@ -265,18 +268,21 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
       return unwrap(readListing(listing, chains, scene));
     },
     probe: async () => unwrap(await probeFacts(transport, 'eth0')),
-    async deploy(situation) {
+    async deploy(situation, mode = 'native') {
+      const profile = unwrap(await loadProfile(`xdp-${mode}`));
       const { artifact } = unwrap(placeTier(situation, profile));
       const request = {
         device: 'eth0',
-        mode: 'native' as const,
+        mode,
         elf: artifact.elf,
         program: PROGRAM,
         maps: null,
         counters: artifact.counters,
-        counterOwners: artifact.owners,
+        owners: artifact.owners.map(ownerOf),
         rulesetChecksum: 'test',
         force: false,
+        origin: null,
+        confirm: null,
       };
       unwrap(await deployXdp(transport, request, paths));
     },

@@ -82,6 +82,15 @@ export function isTcamFormat(name: string): name is TcamFormat {
   return Object.hasOwn(FORMATS, name);
 }
 
+/** Rows that come from each rule. */
+function rowsByRule({ tables }: TableSet): Artifact['costs'] {
+  const costs = new Map<string, { readonly rows: number }>();
+  for (const rule of tables.flatMap(({ rows }) => rows.flatMap(({ rules }) => rules))) {
+    costs.set(rule, { rows: (costs.get(rule)?.rows ?? 0) + 1 });
+  }
+  return costs;
+}
+
 function changesSince(since: TableSet, tables: TableSet): Result<string> {
   const updates = updateTables(since, tables);
   return updates.ok ? succeed(writeUpdate(updates.value)) : updates;
@@ -127,6 +136,7 @@ export function compileTcam(
           : [{ suffix: beside.suffix, content: Buffer.from(beside.write(tables)) }]),
       ],
       usage: [...usage, { resource: 'rows if expanded directly', used: directRows, limit: null }],
+      costs: rowsByRule(tables),
       listing: () => writeCsv(tables),
       classifier,
       compiled: compiled.value,
