@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Writes NAME.nft.json beside every NAME.nft of examples/ and test/explain/ by the installed nft, in a
+# Writes NAME.nft.json beside every NAME.nft of examples/, test/explain/ and test/tcam/ by the installed nft, in a
 # network namespace of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for text in examples/*.nft test/explain/*.nft; do
+for text in examples/*.nft test/explain/*.nft test/tcam/*.nft; do
   export text
   unshare --map-root-user --net bash -euc '
     ip link add eth0 type veth peer name eth0-peer

@@ -8,6 +8,7 @@ import {
   type LinkType,
   type Meaning,
 } from '../backends/cbpf/meaning.ts';
+import { EFFORTS, type Effort } from '../backends/tcam/minimise.ts';
 import { findRule } from '../plan/find-rule.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
 import type { CompileRequest, StageName, TargetName } from './core.ts';
@@ -22,6 +23,7 @@ import {
   refuseUsage,
 } from './options.ts';
 import { writeFiles } from './output.ts';
+import { readTableText } from './table-file.ts';
 
 interface CompileOptions extends CommonOptions {
   readonly target: TargetName;
@@ -35,6 +37,9 @@ interface CompileOptions extends CommonOptions {
   readonly frames: Meaning['frames'];
   readonly perRule?: boolean;
   readonly match?: string;
+  readonly effort: Effort;
+  readonly final?: boolean;
+  readonly since?: string;
 }
 
 /** A cBPF return value is u32: BPF_RET, include/uapi/linux/filter.h. */
@@ -101,6 +106,16 @@ function checkUsage(command: Command, options: CompileOptions): string {
   if (returns.drop === returns.continue) {
     refuseUsage(command, '--return-drop and --return-continue must differ');
   }
+  const isTcamOnly =
+    command.getOptionValueSource('effort') !== 'default' ||
+    options.final === true ||
+    options.since !== undefined;
+  if (isTcamOnly && target !== 'tcam') {
+    refuseUsage(command, '--effort, --final and --since belong to --target tcam');
+  }
+  if (options.since !== undefined && options.format !== undefined && options.format !== 'json') {
+    refuseUsage(command, '--since writes JSON: leave --format out');
+  }
   if (options.emit !== undefined && options.output !== undefined) {
     refuseUsage(command, '--emit prints to standard output: leave -o out');
   }
@@ -152,18 +167,26 @@ async function runCompile(
   const format = checkUsage(command, options);
   const situation = unwrapResult(await readSituation(command, path, options));
   if (situation === null) return;
-  const isCbpf = options.target === 'cbpf';
-  const named = isCbpf && options.profile.length === 0 ? ['cbpf'] : options.profile;
-  const profiles = unwrapResult(await loadProfiles(named));
+  // OpenFlow rows need the protocols that Open vSwitch wants beside ports.
+  const implied = { cbpf: ['cbpf'], openflow: ['openvswitch'] }[
+    options.target === 'cbpf' ? 'cbpf' : format
+  ];
+  const names = options.profile.length > 0 ? options.profile : (implied ?? []);
+  const profiles = unwrapResult(await loadProfiles(names));
   if (profiles === null) return;
   const found = options.match === undefined ? null : findRule(situation.ruleset, options.match);
   const rule = found === null ? null : unwrapResult(found);
   if (found?.ok === false) return;
+  let since: CompileRequest['since'] = null;
+  if (options.since !== undefined) {
+    since = unwrapResult(await readTableText(options.since));
+    if (since === null) return;
+  }
   const request: CompileRequest = {
     ...situation,
     target: options.target,
     format,
-    profile: options.target !== 'tcam' || options.profile.length > 0 ? (profiles[0] ?? null) : null,
+    profile: options.target !== 'tcam' || names.length > 0 ? (profiles[0] ?? null) : null,
     cbpf: {
       dialect: options.dialect,
       linkType: options.linktype,
@@ -172,6 +195,9 @@ async function runCompile(
       returns: returnsOf(command, options),
       perRule: options.perRule === true,
     },
+    effort: options.effort,
+    final: options.final === true,
+    since,
   };
   if (options.emit !== undefined) {
     const text = unwrapResult(emitStage(request, options.emit));
@@ -197,6 +223,16 @@ export function addCompileCommand(program: Command): void {
     .option('--format <FORMAT>', `output format (${formats.join('; ')})`)
     .option('-o, --output <FILE>', 'where to write; replaced only when all of it is good')
     .addOption(new Option('--emit <STAGE>', 'print this stage instead').choices(STAGES))
+    .addOption(
+      new Option('--effort <LEVEL>', 'tcam: how hard to look for fewer rows')
+        .choices(EFFORTS)
+        .default('normal'),
+    )
+    .option('--final', 'tcam: the device forwards by itself, so that it has to decide everything')
+    .option(
+      '--since <FILE>',
+      'tcam: the JSON of the tables that are loaded; write only what changes',
+    )
     .action(runCompile);
   for (const option of CBPF_OPTIONS) command.addOption(option);
 }

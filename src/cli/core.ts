@@ -1,5 +1,8 @@
 import type { Artifact } from '../backends/backend.ts';
 import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
+import { isTcamFormat, TCAM_FORMATS, type TcamArtifact } from '../backends/tcam/artifact.ts';
+import { isTcamProfile } from '../backends/tcam/compile.ts';
+import type { Effort } from '../backends/tcam/minimise.ts';
 import type { Entry } from '../ir/classifier.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -8,6 +11,7 @@ import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
 import { type CbpfRequest, type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
+import { placeTables } from '../plan/place-tcam.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -20,7 +24,7 @@ export type TargetName = (typeof TARGETS)[number];
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
   ebpf: ['elf', 'elf-tc'],
   cbpf: CBPF_FORMATS,
-  tcam: ['json'],
+  tcam: TCAM_FORMATS,
 };
 
 /** What `--emit` prints instead of compiling to the end. */
@@ -33,6 +37,12 @@ export interface CompileRequest extends Situation {
   /** Null when the target needs none and none was given. */
   readonly profile: Profile | null;
   readonly cbpf: Omit<CbpfRequest, 'format'>;
+  /** How hard the tcam backend looks for fewer rows. */
+  readonly effort: Effort;
+  /** The device forwards by itself: tables decide everything. */
+  readonly final: boolean;
+  /** Tables that are loaded already, as JSON. */
+  readonly since: { readonly path: string; readonly text: string } | null;
 }
 
 export interface TraceRequest extends Situation {
@@ -89,8 +99,21 @@ function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
   );
 }
 
+function compileTables(request: CompileRequest): Result<TcamArtifact> {
+  const { format, profile, effort, final, since } = request;
+  if (!isTcamFormat(format)) throw new Error('bug: a format that was not checked');
+  if (profile !== null && !isTcamProfile(profile)) {
+    const message = `profile ${profile.name} is no TCAM, its kind is ${profile.kind}`;
+    return fail(
+      errorAt('compile/profile-kind', message, { help: '`profiles list` says which are' }),
+    );
+  }
+  return placeTables(request, { format, profile, effort, final, since });
+}
+
 /** Compiles for one target. */
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
+  if (request.target === 'tcam') return compileTables(request);
   const placed = place(request);
   if (!placed.ok) return placed;
   const { artifact, choice, profile } = placed.value;
@@ -110,6 +133,15 @@ export function compileRuleset(request: CompileRequest): Result<Artifact> {
 /** The text of one stage on the way, for `--emit`. */
 export function emitStage(request: CompileRequest, stage: StageName): Result<string> {
   if (stage === 'ruleset') return succeed(printRuleset(request.ruleset));
+  if (request.target === 'tcam') {
+    const compiled = compileTables(request);
+    if (!compiled.ok) return compiled;
+    if (stage === 'decision') {
+      return fail(errorAt('compile/no-stage', 'tables are made without a decision'));
+    }
+    const { classifier, listing } = compiled.value;
+    return succeed(stage === 'classifier' ? printClassifier(classifier) : listing());
+  }
   const placed = place(request);
   if (!placed.ok) return placed;
   const { artifact, flattened } = placed.value;

@@ -6,7 +6,7 @@ import {
   nothingKnown,
   type Vlan,
 } from '../ir/facts.ts';
-import { parseIpv4, parseIpv6 } from '../nft/constants.ts';
+import { parseIpv4, parseIpv6 } from '../support/addresses.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
 

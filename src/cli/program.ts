@@ -12,6 +12,7 @@ import { addProfilesCommand } from './profiles.ts';
 import { addStatusCommand } from './status.ts';
 import { addTraceCommand } from './trace.ts';
 import { addUndeployCommand } from './undeploy.ts';
+import { addVerifyCommand } from './verify.ts';
 
 function readVersion(): string {
   const file = join(import.meta.dirname, '..', '..', 'package.json');
@@ -31,6 +32,7 @@ export function createProgram(output: OutputConfiguration = {}): Command {
   addExplainCommand(program);
   addCompileCommand(program);
   addTraceCommand(program);
+  addVerifyCommand(program);
   addDeployCommand(program);
   addStatusCommand(program);
   addConfirmCommand(program);

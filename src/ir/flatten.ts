@@ -56,6 +56,11 @@ export interface FlattenOptions {
   readonly loopedCopies: boolean;
   /** What the operator gives up so that more packets certainly belong to no known flow. */
   readonly flows: FlowConcessions;
+  /**
+   * The device forwards by itself and the kernel never sees the frame: only what the chains of
+   * ingress, prerouting and forward say, without the kernel's own conditions between hooks.
+   */
+  readonly forwards?: boolean;
 }
 
 export const PLAIN: FlattenOptions = { loopedCopies: false, flows: NO_FLOW_CONCESSIONS };
@@ -231,6 +236,23 @@ function classifierOf({ entries, stages, counters, facts }: Builder): Classifier
   return { device: facts.device, entries: resolved, stages, counters };
 }
 
+const NOT_TRANSLATED: Reason = {
+  code: 'path/translation',
+  message: 'a device that forwards by itself translates no addresses',
+};
+
+/** What the chains alone say, where the kernel never sees the frame. */
+function pushForwarding(builder: Builder, { ingress, prerouting, forward, nat }: HookPath): void {
+  for (const { chain } of nat.prerouting) {
+    for (const { id, text } of chain.rules) {
+      const then = { kind: 'unknown', reason: NOT_TRANSLATED } as const;
+      push(builder, { rule: id, label: text, view: 'l3', then });
+    }
+  }
+  const first = ingress.get(builder.facts.device) ?? [];
+  for (const chain of [...first, ...prerouting, ...forward]) pushBaseChain(builder, chain);
+}
+
 /** An end that is reached by packets which may be gone is an entry, so that this is not forgotten. */
 function pushEnd(builder: Builder): void {
   const { length } = builder.entries;
@@ -255,6 +277,10 @@ export function flatten(
 ): Flattened {
   const path = selectPath(ruleset, facts);
   const builder = createBuilder(facts, ANY_FLOW);
+  if (options.forwards === true) {
+    pushForwarding(builder, path);
+    return { classifier: classifierOf(builder), leftOut: explainLeftOut(ruleset, path, builder) };
+  }
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
   const pushUpper = (): void => pushLayer3(builder, ruleset, path, options.flows);

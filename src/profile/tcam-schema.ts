@@ -14,7 +14,7 @@ const META_BY_NAME: ReadonlyMap<string, Field> = new Map(
 );
 
 /** The field nft spells `ip saddr` or `meta l4proto`; null when nft has none of that name. */
-function findMatchField(name: string): Field | null {
+export function findMatchField(name: string): Field | null {
   const blank = name.indexOf(' ');
   return META_BY_NAME.get(name) ?? findField(name.slice(0, blank), name.slice(blank + 1));
 }

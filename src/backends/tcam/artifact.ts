@@ -1,0 +1,146 @@
+import type { Classifier } from '../../ir/classifier.ts';
+import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
+import type { Artifact } from '../backend.ts';
+import { capacityOf, overfull } from './capacity.ts';
+import { type Compiled, compileTables, type Stage, type TcamOptions } from './compile.ts';
+import { type Acl, tablesOf } from './formats/acl.ts';
+import { writeCsv } from './formats/csv.ts';
+import { readJson, writeJson } from './formats/json.ts';
+import { readJunos, writeJunos } from './formats/junos.ts';
+import { readOpenconfig, writeOpenconfig } from './formats/openconfig.ts';
+import { writeOpenflow } from './formats/openflow.ts';
+import { writeP4Info, writeP4Runtime } from './formats/p4runtime.ts';
+import { writeRteFlow } from './formats/rte-flow.ts';
+import { readSonic, writeSonic } from './formats/sonic.ts';
+import { EOS, NX_OS, readSwitchText, writeSwitchText } from './formats/switch-text.ts';
+import { readTcFlower, writeTcFlower } from './formats/tc-flower.ts';
+import type { Action, TableSet } from './table.ts';
+import { updateTables, writeUpdate } from './update.ts';
+
+interface Format {
+  readonly stage: Stage;
+  readonly write: (tables: TableSet) => Result<string>;
+  /** What stands beside the main file. */
+  readonly beside?: { readonly suffix: string; readonly write: (tables: TableSet) => string };
+  /** Null: nothing of ours reads it back. */
+  readonly read: ((text: string, file: string) => Result<TableSet | readonly Acl[]>) | null;
+}
+
+const FORMATS = {
+  json: { stage: 'ternary', write: (tables) => succeed(writeJson(tables)), read: readJson },
+  csv: { stage: 'ternary', write: (tables) => succeed(writeCsv(tables)), read: null },
+  openflow: { stage: 'ternary', write: (tables) => writeOpenflow(tables), read: null },
+  p4runtime: {
+    stage: 'ternary',
+    write: writeP4Runtime,
+    beside: { suffix: '.p4info', write: writeP4Info },
+    read: null,
+  },
+  sonic: { stage: 'ranges', write: writeSonic, read: readSonic },
+  openconfig: { stage: 'ranges', write: writeOpenconfig, read: readOpenconfig },
+  'tc-flower': { stage: 'ranges', write: writeTcFlower, read: readTcFlower },
+  'rte-flow': { stage: 'ranges', write: writeRteFlow, read: null },
+  eos: {
+    stage: 'ranges',
+    write: (tables) => writeSwitchText(EOS, tables),
+    read: (text, file) => readSwitchText(EOS, text, file),
+  },
+  'nx-os': {
+    stage: 'ranges',
+    write: (tables) => writeSwitchText(NX_OS, tables),
+    read: (text, file) => readSwitchText(NX_OS, text, file),
+  },
+  junos: { stage: 'ranges', write: writeJunos, read: readJunos },
+} as const satisfies Record<string, Format>;
+
+export type TcamFormat = keyof typeof FORMATS;
+/** Formats of tables, the default first. */
+export const TCAM_FORMATS = Object.keys(FORMATS) as readonly TcamFormat[]; // the keys of a const object
+/** Formats that `readTables` reads. */
+export const READABLE = TCAM_FORMATS.filter((name) => FORMATS[name].read !== null);
+
+/** Tables out of a file of one of the `READABLE` formats; `pass`: what rows do that do not drop. */
+export function readTables(
+  format: TcamFormat,
+  text: string,
+  file: string,
+  pass: Action,
+): Result<TableSet> {
+  const { read }: Format = FORMATS[format];
+  if (read === null) throw new Error('bug: a format without a reader');
+  const found = read(text, file);
+  if (!found.ok) return found;
+  return succeed('tables' in found.value ? found.value : tablesOf(found.value, pass));
+}
+
+/** Tables with all that explains them. */
+export interface TcamArtifact extends Artifact {
+  readonly compiled: Compiled;
+}
+
+export function isTcamFormat(name: string): name is TcamFormat {
+  return Object.hasOwn(FORMATS, name);
+}
+
+/** Rows that come from each rule. */
+function rowsByRule({ tables }: TableSet): Artifact['costs'] {
+  const costs = new Map<string, { readonly rows: number }>();
+  for (const rule of tables.flatMap(({ rows }) => rows.flatMap(({ rules }) => rules))) {
+    costs.set(rule, { rows: (costs.get(rule)?.rows ?? 0) + 1 });
+  }
+  return costs;
+}
+
+function changesSince(since: TableSet, tables: TableSet): Result<string> {
+  const updates = updateTables(since, tables);
+  return updates.ok ? succeed(writeUpdate(updates.value)) : updates;
+}
+
+/**
+ * Compiles a classifier to tables in a format; `since`: only to what changes. A device with too few rows for them is an error with
+ * the numbers; every table has been proven equal to what it comes from.
+ */
+export function compileTcam(
+  classifier: Classifier,
+  format: TcamFormat,
+  options: Omit<TcamOptions, 'stage'>,
+  since: TableSet | null = null,
+): Result<TcamArtifact> {
+  const { stage, write, beside }: Format = FORMATS[format];
+  const compiled = compileTables(classifier, { ...options, stage });
+  if (!compiled.ok) return compiled;
+  const { tables, directRows } = compiled.value;
+  const usage = capacityOf(tables, options.profile);
+  const over = overfull(usage);
+  if (over.length > 0) {
+    return fail(
+      ...over.map(({ resource, used, limit }) =>
+        errorAt(
+          'tcam/too-big',
+          `${resource}: ${used} needed, ${options.profile?.name} has ${limit}`,
+          {
+            help: 'use --effort high, a device with more room, or fewer rules',
+          },
+        ),
+      ),
+    );
+  }
+  const text = since === null ? write(tables) : changesSince(since, tables);
+  if (!text.ok) return text;
+  return succeed(
+    {
+      files: [
+        { suffix: '', content: Buffer.from(text.value) },
+        ...(beside === undefined
+          ? []
+          : [{ suffix: beside.suffix, content: Buffer.from(beside.write(tables)) }]),
+      ],
+      usage: [...usage, { resource: 'rows if expanded directly', used: directRows, limit: null }],
+      costs: rowsByRule(tables),
+      listing: () => writeCsv(tables),
+      classifier,
+      compiled: compiled.value,
+    },
+    compiled.diagnostics,
+  );
+}

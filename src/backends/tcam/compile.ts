@@ -1,0 +1,402 @@
+import type { Classifier, Entry } from '../../ir/classifier.ts';
+import { type Field, fieldKey, META } from '../../ir/fields.ts';
+import { testedFields } from '../../ir/operand.ts';
+import { presenceOf, type Region, truthOf } from '../../ir/region.ts';
+import { createScratch, enter, rowsOf } from '../../ir/residual.ts';
+import { formatRuleId, type Test } from '../../ir/ruleset.ts';
+import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
+import type { Profile, TcamProfile } from '../../profile/schema.ts';
+import {
+  type Diagnostic,
+  errorAt,
+  fail,
+  type Reason,
+  type Result,
+  succeed,
+} from '../../support/diagnostics.ts';
+import { columnsFor } from './columns.ts';
+import { countExpanded } from './expand-ranges.ts';
+import { isRangeColumn, type Layout, layOut, locate } from './layout.ts';
+import { CONTINUE, DROP, lowerView } from './lower.ts';
+import {
+  type Effort,
+  expandPlainly,
+  minimiseRanges,
+  minimiseTernary,
+  withoutRanges,
+} from './minimise.ts';
+import {
+  canonicalField,
+  planGenericTables,
+  planProfileTables,
+  type TablePlan,
+} from './plan-tables.ts';
+import { type Proof, proveEqual } from './prove.ts';
+import { rangeUnits } from './range-units.ts';
+import { reduceKey } from './reduce-key.ts';
+import { rewriteFrameTests } from './rewrite-frame.ts';
+import { appendRow, createStore, type RowStore } from './row-store.ts';
+import { type Action, readStore, type TableSet, type TcamTable, writeStore } from './table.ts';
+
+/** Profiles of TCAM tiers; others are not for this backend. */
+export function isTcamProfile(profile: Profile): profile is TcamProfile {
+  return profile.kind === 'tcam';
+}
+
+/** What a format can carry: rows of value and mask, or prefixes and ranges as they are. */
+export type Stage = 'ternary' | 'ranges';
+
+export interface TcamOptions {
+  readonly profile: TcamProfile | null;
+  readonly effort: Effort;
+  readonly stage: Stage;
+  /** The device forwards by itself: everything must be decided, and what is not dropped is permitted. */
+  readonly final: boolean;
+  /** Rows of a table before minimisation at most; the rest of the walk is left to the kernel. */
+  readonly rowLimit?: number;
+  /** The concession `counters`. */
+  readonly mayMiscount: boolean;
+}
+
+/** What one table was made from: the rows before anything was left out, and their layout. */
+export interface Origin {
+  readonly plan: TablePlan;
+  readonly layout: Layout;
+  readonly store: RowStore;
+  readonly table: TcamTable;
+  /** What the table's key can evaluate of the classifier. */
+  readonly specialised: Specialised;
+}
+
+export interface Compiled {
+  readonly tables: TableSet;
+  readonly origins: readonly Origin[];
+  /** Rows before minimisation, all ranges expanded. */
+  readonly directRows: number;
+  /** Per table plan, what became of the classifier's entries. */
+  readonly specialised: readonly Specialised[];
+}
+
+const NOT_COUNTED: Reason = {
+  code: 'tcam/counters',
+  message: 'one counter for the many rows of a rule is not what hardware has (concede counters)',
+};
+
+function reason(code: string, message: string): Reason {
+  return { code, message };
+}
+
+const ALL = (field: Field): bigint => (1n << BigInt(field.width)) - 1n;
+
+/** A field as tests of this table name it. */
+function canonical(test: Test, plan: TablePlan): Test {
+  if (test.kind === 'compare') {
+    const field = canonicalField(test.operand.field, plan.version);
+    return field === test.operand.field ? test : { ...test, operand: { ...test.operand, field } };
+  }
+  if (test.kind === 'lookup') {
+    const key = test.key.map((operand) => {
+      const field = canonicalField(operand.field, plan.version);
+      return field === operand.field ? operand : { ...operand, field };
+    });
+    return key.every((operand, index) => operand === test.key[index]) ? test : { ...test, key };
+  }
+  return test;
+}
+
+/** Whether an entry certainly does not match, and leaves no state behind by being looked at. */
+function isOff({ tests, view }: Entry, region: Region): boolean {
+  if (tests.some((test) => test.kind === 'unknown')) return false;
+  return tests.some((test) => isOfAbsent(test, view, region));
+}
+
+/** Whether a test looks at something that no frame of the region has, and so does not hold. */
+function isOfAbsent(test: Test, view: Entry['view'], region: Region): boolean {
+  if (test.kind === 'unknown') return false;
+  return testedFields(test).some((field) => presenceOf(field, view, region) === 'absent');
+}
+
+function prepare(classifier: Classifier, plan: TablePlan): Classifier {
+  const { entries, ...rest } = rewriteFrameTests(classifier, plan.version);
+  return {
+    ...rest,
+    entries: entries.map((entry) => {
+      if (isOff(entry, plan.region)) {
+        return { ...entry, tests: [], counts: [], effects: [], then: entry.otherwise };
+      }
+      return {
+        ...entry,
+        tests: entry.tests.map((test) => reduceKey(canonical(test, plan), plan.region)),
+      };
+    }),
+  };
+}
+
+/** Whether a table without a given key could have the field. */
+function isKeyable(field: Field, { version, served }: TablePlan): boolean {
+  if (field.base === 'meta') {
+    const key = fieldKey(field);
+    return key === META.protocol.name || key === META.l4proto.name;
+  }
+  if (field.base === 'll') return true;
+  if (version === 'other') return field.base === 'nh' && served.fixed.length > 0;
+  return true;
+}
+
+function capabilitiesOf(plan: TablePlan, options: LowerOptions): Capabilities {
+  const { columns } = plan;
+  const fieldReason = (field: Field): Reason | null => {
+    const known = plan.region.get(fieldKey(field));
+    if (known !== undefined && known.lo === known.hi) return null;
+    const isThere =
+      columns === null ? isKeyable(field, plan) : locate({ columns }, field, ALL(field)) !== null;
+    return isThere
+      ? null
+      : reason('tcam/field', `the key of ${plan.name} does not have ${field.name}`);
+  };
+  return {
+    field: (field) => (columns === null ? fieldReason(field) : null),
+    test: (test) => {
+      if (columns === null || test.kind === 'unknown') return null;
+      // Of a field that the key has a part of, tests on just that part are fine.
+      const operands = test.kind === 'compare' ? [test.operand] : test.key;
+      for (const { field, mask } of operands) {
+        const whole = fieldReason(field);
+        if (whole !== null && (mask === ALL(field) || locate({ columns }, field, mask) === null)) {
+          return whole;
+        }
+      }
+      return null;
+    },
+    counters: options.final ? null : NOT_COUNTED,
+    mayMiscount: options.mayMiscount || options.final,
+  };
+}
+
+/** Rows that continue for values that tables before this one decide, in front of all others. */
+function addGuards(store: RowStore, plan: TablePlan, layout: Layout): RowStore {
+  if (plan.guards === null) return store;
+  const { field, values } = plan.guards;
+  const rows = values.map((value) => {
+    const cells = layout.columns.map((column) => {
+      const isIt = fieldKey(column.field) === fieldKey(field);
+      const top = (1n << BigInt(column.bits)) - 1n;
+      return isIt
+        ? { value: BigInt(value), mask: top, range: null }
+        : { value: 0n, mask: 0n, range: null };
+    });
+    return cells;
+  });
+  const result = createStore(layout.shape, store.count + rows.length);
+  for (const cells of rows) {
+    let value = 0n;
+    let mask = 0n;
+    for (const [index, { bits }] of layout.columns.entries()) {
+      value = (value << BigInt(bits)) | (cells[index]?.value ?? 0n);
+      mask = (mask << BigInt(bits)) | (cells[index]?.mask ?? 0n);
+    }
+    const row = { value, mask, ranges: [], action: 'continue' as const, rules: [] };
+    const one = writeStore({ columns: layout.columns, rows: [row], default: 'continue' }, layout, [
+      'continue',
+      'drop',
+    ]);
+    if (one !== null) appendRow(result, one.boxes, 0, CONTINUE, -1);
+  }
+  for (let row = 0; row < store.count; row += 1) {
+    appendRow(
+      result,
+      store.boxes,
+      row * store.stride,
+      store.actions[row] ?? 0,
+      store.origins[row] ?? -1,
+    );
+  }
+  return result;
+}
+
+/** More rows than any device has, by an order of magnitude. */
+const ROW_LIMIT = 250_000;
+
+function tooManyRows({ name }: TablePlan, { rowLimit = ROW_LIMIT }: LowerOptions): Diagnostic {
+  return errorAt('tcam/too-many-rows', `table ${name} would have more than ${rowLimit} rows`, {
+    help: 'negated concatenations, and chains called from many rules, multiply: write them apart',
+  });
+}
+
+/** What of the options matters to the rows before any are left out. */
+type LowerOptions = Pick<TcamOptions, 'profile' | 'final' | 'mayMiscount' | 'rowLimit'>;
+
+export interface Lowering {
+  readonly layout: Layout;
+  readonly store: RowStore;
+  readonly specialised: Specialised;
+  /** What the rows ask; rows of two walks compare when they are laid out for the tests of both. */
+  readonly tests: readonly Test[];
+  readonly isCut: boolean;
+}
+
+/** The walk for one table's frames as rows. */
+export function lowerPlan(
+  classifier: Classifier,
+  plan: TablePlan,
+  options: LowerOptions,
+  alike: readonly Test[] = [],
+): Lowering {
+  const specialised = specialise(prepare(classifier, plan), capabilitiesOf(plan, options));
+  const rows = rowsOf(specialised.classifier);
+  const start = { counts: [], to: rows[0]?.entry ?? -2 };
+  const view = enter(createScratch(rows.length), rows, start, plan.region, null);
+  const own = view.rows.flatMap((row) => row.tests.map(({ test }) => test));
+  const tests = [...own, ...alike];
+  const [transport = 'th'] = plan.name.split('-').slice(1);
+  const fields = tests.flatMap(testedFields);
+  if (plan.guards !== null) fields.push(plan.guards.field);
+  const columns = plan.columns ?? columnsFor(fields, plan.version, transport);
+  const layout = layOut(columns, (column) => isRangeColumn(column, tests), plan.fixedProtocols);
+  const { store, isCut } = lowerView(view, layout, options.rowLimit ?? ROW_LIMIT);
+  return { layout, store: addGuards(store, plan, layout), specialised, tests: own, isCut };
+}
+
+function hasDrop(store: RowStore): boolean {
+  for (let row = 0; row < store.count; row += 1) if (store.actions[row] === DROP) return true;
+  return false;
+}
+
+interface Shrunk {
+  /** Fewer rows in the layout they came in. */
+  readonly smaller: RowStore;
+  /** These in the form that the format carries. */
+  readonly store: RowStore;
+  readonly layout: Layout;
+}
+
+/** The rows in the form that the format carries, as few as the effort finds. */
+function shrink({ store, layout }: Lowering, options: TcamOptions): Shrunk {
+  const smaller = minimiseRanges(store, layout, options.effort);
+  if (layout.shape.ranges === 0) return { smaller, store: smaller, layout };
+  if (options.stage === 'ranges') {
+    const units = options.profile?.limits.rangeUnits;
+    return units === undefined && options.profile !== null
+      ? { smaller, store: expandPlainly(smaller, layout), layout: withoutRanges(layout) }
+      : { smaller, store: rangeUnits(smaller, layout, units ?? null), layout };
+  }
+  const ternary = minimiseTernary(smaller, layout, options.effort);
+  return { smaller, store: ternary, layout: withoutRanges(layout) };
+}
+
+function labelOf(classifier: Classifier, origin: number): readonly string[] {
+  const entry = classifier.entries[origin];
+  if (entry === undefined) return [];
+  return [entry.rule === null ? entry.label : formatRuleId(entry.rule)];
+}
+
+/** Whether frames of the region may match an entry as far as its tests can tell. */
+function mayMatch({ tests, view }: Entry, region: Region): boolean {
+  return tests.every((test) => {
+    if (test.kind === 'unknown') return true;
+    return !isOfAbsent(test, view, region) && truthOf(test, region) !== 'false';
+  });
+}
+
+/** In final mode every rule must be decided; those that are not, with the reason. */
+function undecidedRules(
+  classifier: Classifier,
+  plan: TablePlan,
+  { fates }: Specialised,
+): Diagnostic[] {
+  const errors = new Map<string, Diagnostic>();
+  for (const [index, fate] of fates.entries()) {
+    if (fate.kind !== 'handed-on' && fate.kind !== 'passed-over') continue;
+    const entry = classifier.entries[index];
+    if (entry === undefined || !mayMatch(entry, plan.region)) continue;
+    const path = entry.rule === null ? entry.label : formatRuleId(entry.rule);
+    const message = `the device cannot decide it: ${fate.reason.message}`;
+    const help = 'leave the rule out, or compile without --final for a table in front of nftables';
+    errors.set(
+      path,
+      errorAt('tcam/undecided', message, { help, place: { kind: 'ruleset', path } }),
+    );
+  }
+  return [...errors.values()];
+}
+
+/** Compares a table with rows of the same columns: with ranges, or where it has bit masks without. */
+export function proveTable(
+  table: Pick<TcamTable, 'columns' | 'rows' | 'default'>,
+  store: RowStore,
+  layout: Layout,
+  actions: readonly Action[],
+  differ?: (actionStore: number, actionTable: number) => boolean,
+): Proof & { readonly layout: Layout } {
+  const written = writeStore(table, layout, actions);
+  if (written !== null) return { ...proveEqual(store, written, differ), layout };
+  const plain = writeStore(table, withoutRanges(layout), actions);
+  if (plain === null) throw new Error('bug: a row without ranges became too many');
+  return {
+    ...proveEqual(expandPlainly(store, layout), plain, differ),
+    layout: withoutRanges(layout),
+  };
+}
+
+/** Proves the rows made on the way equal to the first ones, and the table equal to them. */
+function proofOf(
+  { layout, store, table }: Origin,
+  smaller: RowStore,
+  actions: readonly Action[],
+): Diagnostic | null {
+  const first = proveEqual(store, smaller);
+  const proof = first.kind === 'equal' ? proveTable(table, smaller, layout, actions) : first;
+  if (proof.kind === 'equal') return null;
+  if (proof.kind === 'differs')
+    throw new Error(`bug: table ${table.name} differs from its classifier`);
+  return errorAt('tcam/unproven', `table ${table.name} could not be proven equal to the ruleset`, {
+    help: 'try --effort low',
+  });
+}
+
+/** Compiles a classifier to tables and proves each of them equal to it. */
+export function compileTables(classifier: Classifier, options: TcamOptions): Result<Compiled> {
+  const fields = classifier.entries.flatMap(({ tests }) => tests.flatMap(testedFields));
+  const plans =
+    options.profile === null ? planGenericTables(fields) : planProfileTables(options.profile);
+  const actions: readonly Action[] = [options.final ? 'permit' : 'continue', 'drop'];
+  const origins: Origin[] = [];
+  const specialised: Specialised[] = [];
+  const noticed: Diagnostic[] = [];
+  let directRows = 0;
+  for (const plan of plans) {
+    const lowering = lowerPlan(classifier, plan, options);
+    const { store, layout } = lowering;
+    specialised.push(lowering.specialised);
+    if (lowering.isCut) {
+      const cut = tooManyRows(plan, options);
+      if (options.final) return fail(cut);
+      noticed.push({ ...cut, severity: 'warning' });
+    }
+    if (options.final) {
+      const errors = undecidedRules(classifier, plan, lowering.specialised);
+      if (errors.length > 0) return fail(...errors);
+    } else if (!hasDrop(store)) continue;
+    directRows += countExpanded(store, layout) - 1;
+    const small = shrink(lowering, options);
+    const rules = (origin: number): readonly string[] =>
+      labelOf(lowering.specialised.classifier, origin);
+    const { rows, default: last } = readStore(small.store, small.layout, actions, rules);
+    const table: TcamTable = {
+      name: plan.name,
+      columns: layout.columns,
+      served: plan.served,
+      rows,
+      default: last,
+    };
+    const origin = { plan, layout, store, table, specialised: lowering.specialised };
+    const unproven = proofOf(origin, small.smaller, actions);
+    if (unproven !== null) return fail(unproven);
+    origins.push(origin);
+  }
+  const tables = {
+    profile: options.profile?.name ?? null,
+    tables: origins.map(({ table }) => table),
+  };
+  return succeed({ tables, origins, directRows, specialised }, noticed);
+}

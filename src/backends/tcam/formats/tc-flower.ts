@@ -1,0 +1,175 @@
+import { fail, type Result, succeed } from '../../../support/diagnostics.ts';
+import type { TableSet } from '../table.ts';
+import { type Acl, type AclEntry, type AclPorts, ANY_MATCH, aclsOf, ICMP, TCP } from './acl.ts';
+import { parsePrefix, refuseEntry, refuseText, spellPrefix } from './acl-text.ts';
+
+/** What stands for the port in the batch: `sed s/@DEV/swp1/`. */
+const DEVICE = '@DEV';
+/** A preference is the upper half of struct tcmsg.tcm_info: 16 bits. */
+const TOP_PREF = 65_535;
+const PROTOCOLS = { ip: 'ip', ip6: 'ipv6' } as const;
+const ICMP_NAMES = { ip: 'icmp', ip6: 'icmpv6' } as const;
+const L4_NAMES: ReadonlyMap<number, string> = new Map([
+  [TCP, 'tcp'],
+  [17, 'udp'],
+  [132, 'sctp'],
+]);
+
+function spellProtocol(version: Acl['version'], protocol: number): string {
+  if (protocol === ICMP[version]) return ICMP_NAMES[version];
+  return L4_NAMES.get(protocol) ?? `0x${protocol.toString(16)}`;
+}
+
+function spellPorts({ lo, hi }: AclPorts): string {
+  return lo === hi ? String(lo) : `${lo}-${hi}`;
+}
+
+/** What flower cannot ask, or null. */
+function problemOf({ protocol, code, type }: AclEntry): string | null {
+  if (protocol === 0) return 'protocol 0';
+  return code !== null && type === null ? 'an ICMP code without its type' : null;
+}
+
+/** A range from 0 as what flower takes (0 means unset, fl_set_key_port_range): port 0, then the rest. */
+function splitPorts(entry: AclEntry): readonly AclEntry[] {
+  const split = (side: 'sport' | 'dport', one: AclEntry): readonly AclEntry[] => {
+    const ports = one[side];
+    if (ports === null || ports.lo !== 0 || ports.hi === 0) return [one];
+    if (ports.hi === 0xffff) return [{ ...one, [side]: null }];
+    return [
+      { ...one, [side]: { lo: 0, hi: 0 } },
+      { ...one, [side]: { lo: 1, hi: ports.hi } },
+    ];
+  };
+  return split('sport', entry).flatMap((one) => split('dport', one));
+}
+
+function keysOf(version: Acl['version'], entry: AclEntry): string {
+  const { protocol, saddr, daddr, sport, dport, flags, type, code, dscp } = entry;
+  const parts: string[] = [];
+  if (protocol !== null) parts.push(`ip_proto ${spellProtocol(version, protocol)}`);
+  if (saddr.length > 0) parts.push(`src_ip ${spellPrefix(version, saddr)}`);
+  if (daddr.length > 0) parts.push(`dst_ip ${spellPrefix(version, daddr)}`);
+  if (sport !== null) parts.push(`src_port ${spellPorts(sport)}`);
+  if (dport !== null) parts.push(`dst_port ${spellPorts(dport)}`);
+  const hex = (value: number): string => `0x${value.toString(16)}`;
+  if (flags !== null) parts.push(`tcp_flags ${hex(flags.value)}/${hex(flags.mask)}`);
+  if (type !== null) parts.push(`type ${type}`);
+  if (code !== null) parts.push(`code ${code}`);
+  // The DSCP is the upper six bits of what flower calls ip_tos, RFC 2474.
+  if (dscp !== null) parts.push(`ip_tos ${hex(dscp << 2)}/0xfc`);
+  return parts.join(' ');
+}
+
+/**
+ * Lines for `tc -batch` with `@DEV` for the device, one preference a row, lowest first. Fragments
+ * pass before all others: flower reads their ports as 0.
+ */
+export function writeTcFlower(tables: TableSet): Result<string> {
+  const acls = aclsOf('tc flower', tables);
+  if (!acls.ok) return acls;
+  const lines: string[] = [];
+  for (const { version, entries } of acls.value) {
+    const add = (keys: string, drops: boolean): void => {
+      const head = `filter add dev ${DEVICE} ingress protocol ${PROTOCOLS[version]}`;
+      const asked = keys === '' ? '' : ` ${keys}`;
+      const action = drops ? 'drop' : 'pass';
+      lines.push(`${head} pref ${lines.length + 1} flower${asked} action ${action}`);
+    };
+    add('ip_flags frag', false);
+    for (const entry of entries.flatMap(splitPorts)) {
+      const problem = problemOf(entry);
+      if (problem !== null) return fail(refuseEntry('tc flower', entry, problem));
+      add(keysOf(version, entry), entry.drops);
+    }
+  }
+  if (lines.length > TOP_PREF) return fail(refuseText(`tc has ${TOP_PREF} preferences`));
+  return succeed(`${lines.join('\n')}\n`);
+}
+
+type Reader = (version: Acl['version'], text: string) => Partial<AclEntry> | null;
+
+function readPorts(text: string): AclPorts | null {
+  const [lo, hi = lo] = text.split('-').map(Number);
+  return lo === undefined || hi === undefined || !/^\d+(-\d+)?$/.test(text) ? null : { lo, hi };
+}
+
+function readNumber(text: string): number | null {
+  return /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : null;
+}
+
+function readAddress(side: 'saddr' | 'daddr'): Reader {
+  return (version, text) => {
+    const prefix = parsePrefix(version, text);
+    return prefix === null ? null : { [side]: prefix };
+  };
+}
+
+function readSide(side: 'sport' | 'dport'): Reader {
+  return (_, text) => {
+    const ports = readPorts(text);
+    return ports === null ? null : { [side]: ports };
+  };
+}
+
+function readExact(name: 'type' | 'code'): Reader {
+  return (_, text) => {
+    const value = readNumber(text);
+    return value === null ? null : { [name]: value };
+  };
+}
+
+const READERS: Readonly<Record<string, Reader>> = {
+  ip_proto: (version, text) => {
+    if (text === ICMP_NAMES[version]) return { protocol: ICMP[version] };
+    const named = [...L4_NAMES].find(([, name]) => name === text)?.[0];
+    const protocol = named ?? readNumber(text);
+    return protocol === null ? null : { protocol };
+  },
+  src_ip: readAddress('saddr'),
+  dst_ip: readAddress('daddr'),
+  src_port: readSide('sport'),
+  dst_port: readSide('dport'),
+  tcp_flags: (_, text) => {
+    const [value, mask = 0xff] = text.split('/').map(Number);
+    return value === undefined || Number.isNaN(value) ? null : { flags: { value, mask } };
+  },
+  type: readExact('type'),
+  code: readExact('code'),
+  ip_tos: (_, text) => {
+    const [value, mask] = text.split('/').map(Number);
+    return value === undefined || mask !== 0xfc ? null : { dscp: value >> 2 };
+  },
+};
+
+const LINE =
+  /^filter add dev \S+ ingress protocol (ip|ipv6) pref (\d+) flower((?: \S+ \S+)*) action (drop|pass)$/;
+
+/** The inverse of `writeTcFlower`. */
+export function readTcFlower(text: string, file: string): Result<readonly Acl[]> {
+  const found: { version: Acl['version']; pref: number; entry: AclEntry }[] = [];
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue;
+    const match = LINE.exec(line.replace(' skip_sw', ''));
+    if (match === null) return fail(refuseText(`line ${index + 1} is not understood`, file));
+    const [, protocol, pref, asked = '', action] = match;
+    const version = protocol === 'ip' ? 'ip' : 'ip6';
+    // Fragments are left out of what can be proven.
+    if (asked === ' ip_flags frag' && action === 'pass') continue;
+    let entry: AclEntry = { ...ANY_MATCH, drops: action === 'drop', rules: [] };
+    const words = asked.trim().split(' ');
+    for (let at = 0; at + 1 < words.length; at += 2) {
+      const part = READERS[words[at] ?? '']?.(version, words[at + 1] ?? '') ?? null;
+      if (part === null) return fail(refuseText(`line ${index + 1}: ${words[at]}`, file));
+      entry = { ...entry, ...part };
+    }
+    found.push({ version, pref: Number(pref), entry });
+  }
+  found.sort((a, b) => a.pref - b.pref);
+  const acls = (['ip', 'ip6'] as const).flatMap((version): Acl[] => {
+    const entries = found.filter((one) => one.version === version).map(({ entry }) => entry);
+    if (entries.length === 0) return [];
+    return [{ version, entries: [...entries, { ...ANY_MATCH, drops: false, rules: [] }] }];
+  });
+  return succeed(acls);
+}

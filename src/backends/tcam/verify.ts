@@ -1,0 +1,190 @@
+import type { Classifier } from '../../ir/classifier.ts';
+import { META } from '../../ir/fields.ts';
+import { testedFields } from '../../ir/operand.ts';
+import { columnsFor } from './columns.ts';
+import { lowerPlan, proveTable } from './compile.ts';
+import { columnValues, frameOfKey } from './frame-of-key.ts';
+import type { Layout } from './layout.ts';
+import { planGenericTables, planGivenTables, type TablePlan } from './plan-tables.ts';
+import { type Proof, proveEqual } from './prove.ts';
+import type { RowStore } from './row-store.ts';
+import {
+  type Action,
+  type Cell,
+  cellsOf,
+  joinCells,
+  type TableRow,
+  type TableSet,
+  type TcamTable,
+} from './table.ts';
+
+/** What was found about one table. */
+export interface Finding {
+  readonly table: string;
+  /**
+   * equal: proven. less: it continues frames that the ruleset drops, which is allowed in front of
+   * nftables. wrong: it drops or permits what the ruleset does not. unknown: no proof in the budget.
+   */
+  readonly kind: 'equal' | 'less' | 'wrong' | 'unknown';
+  /** A frame that shows the difference. */
+  readonly frame: Uint8Array | null;
+  /** What the table (or the second ruleset) does with it, by row number; null: its default. */
+  readonly row: number | null;
+  readonly action: Action | null;
+}
+
+export interface VerifyOptions {
+  readonly final: boolean;
+  readonly mayMiscount: boolean;
+}
+
+const ACTIONS: readonly Action[] = ['continue', 'drop', 'permit'];
+
+/** The EtherType that all rows of a table ask for, or null. */
+function protocolOfRows({ columns, rows }: TcamTable, index: number): number | null {
+  const values = new Set(
+    rows.map((row) => {
+      const cell = cellsOf(columns, row)[index];
+      return cell?.mask === 0xffffn ? Number(cell.value) : -1;
+    }),
+  );
+  const [only] = values;
+  return values.size === 1 && only !== undefined && only >= 0 ? only : null;
+}
+
+interface Served {
+  readonly table: TcamTable;
+  /** For every row its place in the table that was given. */
+  readonly places: readonly number[];
+}
+
+/**
+ * A table whose frames, or all of whose rows, have one EtherType serves no others, and needs no column
+ * for it.
+ */
+function serveByRows(table: TcamTable): Served {
+  const index = table.columns.findIndex(({ field }) => field.name === META.protocol.name);
+  if (index < 0) return { table, places: [...table.rows.keys()] };
+  const said = table.served.fixed.find(({ field }) => field.name === META.protocol.name)?.values;
+  const asked = table.default === 'continue' ? protocolOfRows(table, index) : null;
+  const only = said?.length === 1 ? (said[0] ?? null) : asked;
+  if (only === null) return { table, places: [...table.rows.keys()] };
+  const others = table.served.fixed.filter(({ field }) => field.name !== META.protocol.name);
+  const fixed = [...others, { field: META.protocol, values: [only] }];
+  const isServed = (row: TableRow): boolean => {
+    const cell = cellsOf(table.columns, row)[index];
+    return cell === undefined || ((cell.value ^ BigInt(only)) & cell.mask) === 0n;
+  };
+  const columns = table.columns.filter((_, at) => at !== index);
+  const places = table.rows.flatMap((row, place) => (isServed(row) ? place : []));
+  const rows = table.rows.filter(isServed).map((row) => {
+    const cells = cellsOf(table.columns, row).flatMap((cell, at): Cell[] => {
+      if (at === index) return [];
+      const { range } = cell;
+      if (range === null) return [cell];
+      const column = range.column - (range.column > index ? 1 : 0);
+      return [{ ...cell, range: { ...range, column } }];
+    });
+    return { ...row, ...joinCells(columns, cells) };
+  });
+  return { table: { ...table, columns, rows, served: { ...table.served, fixed } }, places };
+}
+
+function findingOf(
+  table: string,
+  kind: 'less' | 'wrong',
+  proof: Extract<Proof, { kind: 'differs' }>,
+  layout: Layout,
+  plan: TablePlan,
+): Pick<Finding, 'table' | 'kind' | 'frame'> {
+  const values = columnValues(proof.key, layout);
+  return { table, kind, frame: frameOfKey(layout.columns, values, plan.served) };
+}
+
+function verifyTable(
+  classifier: Classifier,
+  table: TcamTable,
+  plan: TablePlan,
+  options: VerifyOptions,
+): Finding {
+  const { store, layout } = lowerPlan(classifier, plan, { ...options, profile: null });
+  // In final mode everything is decided: what is not dropped is permitted.
+  const [none, drop, permit] = options.final ? [2, 1, 2] : [0, 1, 2];
+  const actions = ACTIONS;
+  const reference: RowStore = {
+    ...store,
+    actions: store.actions.map((one) => (one === 1 ? drop : none)),
+  };
+  const nothing = { table: table.name, frame: null, row: null, action: null };
+  const wrong = proveTable(
+    table,
+    reference,
+    layout,
+    actions,
+    (one, two) => two !== 0 && one !== two,
+  );
+  if (wrong.kind === 'unknown') return { ...nothing, kind: 'unknown' };
+  const less =
+    wrong.kind === 'differs'
+      ? wrong
+      : proveTable(
+          table,
+          reference,
+          layout,
+          actions,
+          (one, two) => two === 0 && one !== permit && one !== two,
+        );
+  if (less.kind === 'unknown') return { ...nothing, kind: 'unknown' };
+  if (less.kind === 'equal') return { ...nothing, kind: 'equal' };
+  const kind = wrong.kind === 'differs' ? 'wrong' : 'less';
+  const found = findingOf(table.name, kind, less, less.layout, plan);
+  const at = less.origin < table.rows.length ? less.origin : null;
+  return {
+    ...found,
+    row: at,
+    action: at === null ? table.default : (table.rows[at]?.action ?? null),
+  };
+}
+
+/** Proves tables against a classifier, or finds a frame for each that is not equal to it. */
+export function verifyTables(
+  classifier: Classifier,
+  { tables }: TableSet,
+  options: VerifyOptions,
+): readonly Finding[] {
+  const served = tables.map(serveByRows);
+  const plans = planGivenTables(served.map(({ table }) => table));
+  return served.map(({ table, places }, index) => {
+    const plan = plans[index];
+    if (plan === undefined) throw new Error('bug: a table without a plan');
+    const finding = verifyTable(classifier, table, plan, options);
+    return { ...finding, row: finding.row === null ? null : (places[finding.row] ?? null) };
+  });
+}
+
+/** Compares what two classifiers decide by themselves, for all frames. */
+export function verifyClassifiers(
+  a: Classifier,
+  b: Classifier,
+  options: VerifyOptions,
+): readonly Finding[] {
+  const fields = [a, b].flatMap(({ entries }) =>
+    entries.flatMap(({ tests }) => tests.flatMap(testedFields)),
+  );
+  return planGenericTables(fields).map((plan): Finding => {
+    const common = { ...options, profile: null };
+    const first = lowerPlan(a, plan, common);
+    const second = lowerPlan(b, plan, common);
+    const tests = [...first.tests, ...second.tests];
+    const [transport = 'th'] = plan.name.split('-').slice(1);
+    const used = tests.flatMap(testedFields);
+    if (plan.guards !== null) used.push(plan.guards.field);
+    const shared = { ...plan, columns: columnsFor(used, plan.version, transport) };
+    const one = lowerPlan(a, shared, common, tests);
+    const two = lowerPlan(b, shared, common, tests);
+    const nothing = { table: plan.name, frame: null, row: null, action: null };
+    const proof = proveEqual(one.store, two.store);
+    if (proof.kind !== 'differs') return { ...nothing, kind: proof.kind };
+    return { ...nothing, ...findingOf(plan.name, 'wrong', proof, one.layout, plan) };
+  });
+}
