@@ -23,6 +23,16 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
+      {
+        // These boot a kernel of their own; see test/lab/build.sh.
+        test: {
+          name: 'lab',
+          include: ['test/lab/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 900_000,
+          sequence: { groupOrder: 2 },
+        },
+      },
     ],
     passWithNoTests: true,
     teardownTimeout: 60_000,

@@ -9,6 +9,8 @@ needs=(
   bpftool:bpftool
   ethtool:ethtool
   tcpdump:tcpdump
+  iptables:iptables
+  tc:iproute2
   gcc:gcc
   /usr/include/stdlib.h:libc6-dev
   python3:python3

@@ -8,6 +8,7 @@ import {
   type LinkType,
   type Meaning,
 } from '../backends/cbpf/meaning.ts';
+import { findRule } from '../plan/find-rule.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
 import type { CompileRequest, StageName, TargetName } from './core.ts';
 import { compileRuleset, emitStage, FORMATS, STAGES, TARGETS } from './core.ts';
@@ -33,6 +34,7 @@ interface CompileOptions extends CommonOptions {
   readonly linktype: LinkType;
   readonly frames: Meaning['frames'];
   readonly perRule?: boolean;
+  readonly match?: string;
 }
 
 /** A cBPF return value is u32: BPF_RET, include/uapi/linux/filter.h. */
@@ -59,8 +61,19 @@ const CBPF_OPTIONS: readonly Option[] = [
   new Option('--frames <FRAMES>', 'cbpf: well-formed leaves out checks of headers, for captures')
     .choices(['any', 'well-formed'])
     .default('any'),
+  new Option('--match <RULE>', 'cbpf: select what this rule matches, for a capture'),
   new Option('--per-rule', 'cbpf: one piece of code for each rule, not one optimised whole'),
 ];
+
+/** What is given; by itself a filter for captures returns what tcpdump's do (its MAXIMUM_SNAPLEN). */
+function returnsOf(command: Command, { match, returnDrop, returnContinue }: CompileOptions) {
+  const isCapture = match !== undefined;
+  const given = (name: string): boolean => command.getOptionValueSource(name) !== 'default';
+  return {
+    drop: isCapture && !given('returnDrop') ? 262_144 : returnDrop,
+    continue: isCapture && !given('returnContinue') ? 0 : returnContinue,
+  };
+}
 
 /** Checks what commander cannot: options that belong to one target. */
 function checkUsage(command: Command, options: CompileOptions): string {
@@ -84,7 +97,8 @@ function checkUsage(command: Command, options: CompileOptions): string {
   if (options.dialect === 'linux' && options.linktype === 'LINUX_SLL2') {
     refuseUsage(command, 'the kernel gives no filter frames of --linktype LINUX_SLL2');
   }
-  if (options.returnDrop === options.returnContinue) {
+  const returns = returnsOf(command, options);
+  if (returns.drop === returns.continue) {
     refuseUsage(command, '--return-drop and --return-continue must differ');
   }
   if (options.emit !== undefined && options.output !== undefined) {
@@ -142,6 +156,9 @@ async function runCompile(
   const named = isCbpf && options.profile.length === 0 ? ['cbpf'] : options.profile;
   const profiles = unwrapResult(await loadProfiles(named));
   if (profiles === null) return;
+  const found = options.match === undefined ? null : findRule(situation.ruleset, options.match);
+  const rule = found === null ? null : unwrapResult(found);
+  if (found?.ok === false) return;
   const request: CompileRequest = {
     ...situation,
     target: options.target,
@@ -151,7 +168,8 @@ async function runCompile(
       dialect: options.dialect,
       linkType: options.linktype,
       frames: options.frames,
-      returns: { drop: options.returnDrop, continue: options.returnContinue },
+      rule: rule?.id ?? null,
+      returns: returnsOf(command, options),
       perRule: options.perRule === true,
     },
   };

@@ -1,8 +1,5 @@
 import type { Artifact } from '../backends/backend.ts';
-import type { CbpfOptions } from '../backends/cbpf/compile.ts';
 import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
-import { loadProgram } from '../backends/ebpf-offload/interpret.ts';
-import { createMemory } from '../backends/ebpf-offload/memory.ts';
 import type { Entry } from '../ir/classifier.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -10,7 +7,7 @@ import { printClassifier, printRuleset } from '../ir/print.ts';
 import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
-import { type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
+import { type CbpfRequest, type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -21,7 +18,7 @@ export type TargetName = (typeof TARGETS)[number];
 
 /** `--format` of each target, the first one is the default. */
 export const FORMATS: Readonly<Record<TargetName, readonly string[]>> = {
-  ebpf: ['elf'],
+  ebpf: ['elf', 'elf-tc'],
   cbpf: CBPF_FORMATS,
   tcam: ['json'],
 };
@@ -35,7 +32,7 @@ export interface CompileRequest extends Situation {
   readonly format: string;
   /** Null when the target needs none and none was given. */
   readonly profile: Profile | null;
-  readonly cbpf: Omit<CbpfOptions, 'format' | 'mayMiscount'>;
+  readonly cbpf: Omit<CbpfRequest, 'format'>;
 }
 
 export interface TraceRequest extends Situation {
@@ -82,15 +79,22 @@ function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
       }),
     );
   }
-  return placeTier(situation, profile);
+  if (format !== 'elf-tc') return placeTier(situation, profile);
+  // In the host, tc sees frames without their VLAN tag; on a card they are as on the wire.
+  if (profile.kind === 'xdp-offload') return placeTier({ ...situation, hook: 'tc' }, profile);
+  return fail(
+    errorAt('compile/tc-offload', `format elf-tc is for cards, and ${profile.name} is none`, {
+      help: 'use a profile of kind xdp-offload, or --format elf',
+    }),
+  );
 }
 
 /** Compiles for one target. */
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
   const placed = place(request);
   if (!placed.ok) return placed;
-  const { artifact, fitted, profile } = placed.value;
-  if (fitted === null) return succeed(artifact, placed.diagnostics);
+  const { artifact, choice, profile } = placed.value;
+  if (choice === null) return succeed(artifact, placed.diagnostics);
   return succeed(artifact, [
     ...placed.diagnostics,
     {
@@ -136,14 +140,13 @@ function answer(
 }
 
 /** The tier's answer: its program's own, with the rule that its classifier gives for it. */
-function traceTier({ artifact, profile }: PlacedTier, mac: bigint | null) {
-  const { object, assembly, classifier } = artifact;
-  const machine = loadProgram(assembly, createMemory(object.maps, object.data));
+function traceTier({ artifact, compiled, profile }: PlacedTier, mac: bigint | null) {
+  const { classifier } = artifact;
+  const run = compiled.interpret();
   const evaluate = prepare(classifier, { mode: 'tier', mac });
   return (frame: Uint8Array): TraceAnswer => {
-    const drops = machine.run(frame).action === 1;
-    const outcome = evaluate(parsePacket(frame));
-    return answer(profile.name, drops ? 'drop' : 'continue', outcome, classifier.entries);
+    const verdict = run(frame) === 'drop' ? 'drop' : 'continue';
+    return answer(profile.name, verdict, evaluate(parsePacket(frame)), classifier.entries);
   };
 }
 

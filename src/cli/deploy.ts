@@ -1,25 +1,42 @@
 import { createHash } from 'node:crypto';
+import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
-import { type DeployRequest, deployXdp } from '../deploy/deploy.ts';
-import { previewDeploy } from '../deploy/preview.ts';
+import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
+import { ownerOf } from '../deploy/owner-counts.ts';
+import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
-import { openLocalTransport, type Transport } from '../deploy/transport.ts';
+import { statusXdp } from '../deploy/status.ts';
+import type { Transport } from '../deploy/transport.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { placeTier, type Situation } from '../plan/place.ts';
-import { type Result, succeed } from '../support/diagnostics.ts';
-import { unwrapResult } from './exit.ts';
-import type { CommonOptions } from './options.ts';
-import { addCommonOptions, loadProfiles, readSituation, refuseUsage } from './options.ts';
+import { placeXdp, type Situation } from '../plan/place.ts';
+import type { Profile } from '../profile/schema.ts';
+import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { EXIT, unwrapResult } from './exit.ts';
+import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
+import {
+  addCommonOptions,
+  checkGranted,
+  type Given,
+  loadProfiles,
+  type Machine,
+  readGiven,
+  refuseUsage,
+  type SituationOptions,
+  situationOn,
+} from './options.ts';
+import { reportDiagnostics } from './output.ts';
 
-interface DeployOptions extends CommonOptions {
+interface DeployOptions extends SituationOptions, FleetCliOptions {
   readonly mode: XdpMode;
   readonly dryRun?: boolean;
   readonly force?: boolean;
   readonly waitFresh?: number;
+  readonly confirm?: number;
+  readonly yes?: boolean;
 }
 
 /** The profile that says what a mode can do, where `--profile` does not. */
@@ -27,12 +44,14 @@ const PROFILE_OF: Readonly<Record<XdpMode, string | null>> = {
   native: 'xdp-native',
   generic: 'xdp-generic',
   offload: null,
+  'offload-tc': null,
 };
 
 const KIND_OF: Readonly<Record<XdpMode, string>> = {
   native: 'xdp-native',
   generic: 'xdp-generic',
   offload: 'xdp-offload',
+  'offload-tc': 'xdp-offload',
 };
 
 /** Tells rulesets apart; independent of how they were read. */
@@ -47,7 +66,13 @@ function profileName(command: Command, options: DeployOptions): string {
   const [name, second] = options.profile;
   if (second !== undefined) refuseUsage(command, 'deploy loads one program: give one --profile');
   const chosen = name ?? PROFILE_OF[options.mode];
-  return chosen ?? refuseUsage(command, '--mode offload needs --profile: which NIC is it?');
+  return chosen ?? refuseUsage(command, `--mode ${options.mode} needs --profile: which NIC is it?`);
+}
+
+/** The batch that fills the program's sets, or null when it is complete by itself. */
+function mapsOf({ files }: XdpArtifact): string | null {
+  const file = files.find(({ suffix }) => suffix === '.maps');
+  return file === undefined ? null : new TextDecoder().decode(file.content);
 }
 
 function requestOf(
@@ -61,11 +86,13 @@ function requestOf(
     mode: options.mode,
     elf: artifact.elf,
     program: PROGRAM,
-    maps: null,
+    maps: mapsOf(artifact),
     counters: artifact.counters,
-    counterOwners: artifact.owners,
+    owners: artifact.owners.map(ownerOf),
     rulesetChecksum: checksumOf(ruleset),
     force: options.force === true,
+    origin: null,
+    confirm: options.confirm ?? null,
   };
 }
 
@@ -86,9 +113,9 @@ async function settleFlows(
   situation: Situation,
   options: DeployOptions,
 ): Promise<Result<Situation>> {
-  if (options.waitFresh !== undefined && options.dryRun !== true) {
-    const waited = await waitFresh(transport, options.waitFresh);
-    if (!waited.ok) return waited;
+  if (options.waitFresh !== undefined) {
+    const waited = options.dryRun === true ? null : await waitFresh(transport, options.waitFresh);
+    if (waited?.ok === false) return waited;
     return succeed({ ...situation, facts: { ...situation.facts, conntrackFresh: true } });
   }
   if (!options.fact.includes('conntrack=fresh')) return succeed(situation);
@@ -96,12 +123,82 @@ async function settleFlows(
   return reviewed.ok ? succeed(situation, reviewed.diagnostics) : reviewed;
 }
 
+/** Asks on a terminal; scripts are not asked. */
+async function isAgreed(question: string, options: DeployOptions): Promise<boolean> {
+  if (options.yes === true || !process.stdin.isTTY || !process.stderr.isTTY) return true;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+  } finally {
+    terminal.close();
+  }
+}
+
+const NOT_AGREED = errorAt('deploy/not-agreed', 'nothing was changed');
+
+/** What was shown is done, and nothing else. */
+async function deployAsShown(
+  transport: Transport,
+  request: DeployRequest,
+  options: DeployOptions,
+): Promise<Result<DeployReport>> {
+  const shown = await previewDeploy(transport, request);
+  if (!shown.ok) return shown;
+  process.stderr.write(renderPreview(shown.value));
+  if (!(await isAgreed(`Deploy to ${request.device}?`, options))) return fail(NOT_AGREED);
+  const now = await previewDeploy(transport, request);
+  if (!now.ok) return now;
+  if (now.value.steps.join() !== shown.value.steps.join()) {
+    const help = 'look at the new plan: run deploy again';
+    return fail(errorAt('deploy/changed', `${request.device} has changed meanwhile`, { help }));
+  }
+  return deployXdp(transport, request);
+}
+
+type Report = DeployReport | DeployPreview;
+
+/** Compiles for the machine as it is, and deploys there; or says what that would do. */
+async function deployOn(
+  command: Command,
+  machine: Machine,
+  given: Given,
+  profile: Profile,
+  options: DeployOptions,
+  isAsking: boolean,
+): Promise<Result<Report>> {
+  const { transport } = machine;
+  const read = await situationOn(command, machine, given, options, true);
+  if (!read.ok) return read;
+  const settled = await settleFlows(transport, read.value, options);
+  if (!settled.ok) return settled;
+  const granted = checkGranted(settled.value);
+  if (!granted.ok) return granted;
+  const situation = granted.value;
+  const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
+  const placed = placeXdp({ ...situation, hook }, profile);
+  if (!placed.ok) return placed;
+  const { device } = situation.facts;
+  const request = requestOf(placed.value.artifact, situation.ruleset, device, options);
+  const run = (): Promise<Result<Report>> => {
+    if (options.dryRun === true) return previewDeploy(transport, request);
+    return isAsking ? deployAsShown(transport, request, options) : deployXdp(transport, request);
+  };
+  const done = await run();
+  const before = [...read.diagnostics, ...settled.diagnostics, ...placed.diagnostics];
+  return { ...done, diagnostics: [...before, ...done.diagnostics] };
+}
+
+function render(report: Report): string {
+  return 'steps' in report ? renderPreview(report) : renderDeploy(report);
+}
+
 async function runDeploy(
   path: string | undefined,
   options: DeployOptions,
   command: Command,
 ): Promise<void> {
-  if (options.dev === undefined) refuseUsage(command, 'deploy where? Give --dev IF.');
+  const { dev } = options;
+  if (dev === undefined) refuseUsage(command, 'deploy where? Give --dev IF.');
   const name = profileName(command, options);
   const profiles = unwrapResult(await loadProfiles([name]));
   const profile = profiles?.[0];
@@ -112,35 +209,49 @@ async function runDeploy(
       `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`,
     );
   }
-  const read = unwrapResult(await readSituation(command, path, options, true));
-  if (read === null) return;
-  const transport = openLocalTransport();
-  const situation = unwrapResult(await settleFlows(transport, read, options));
-  if (situation === null) return;
-  const placed = unwrapResult(placeTier(situation, profile));
-  if (placed === null) return;
-  const { device } = situation.facts;
-  const request = requestOf(placed.artifact, situation.ruleset, device, options);
-  if (options.dryRun === true) {
-    const preview = unwrapResult(await previewDeploy(transport, request));
-    if (preview === null) return;
-    console.log(options.json ? JSON.stringify(preview, null, 2) : renderPreview(preview));
+  const given = unwrapResult(await readGiven(command, path, options));
+  if (given === null) return;
+  const many = options.host.length > 1 || options.inventory !== undefined;
+  const isAsking = !many && options.dryRun !== true && options.yes !== true && process.stdin.isTTY;
+  if (many && options.dryRun !== true && !(await isAgreed('Deploy to all these hosts?', options))) {
+    reportDiagnostics([NOT_AGREED]);
+    process.exitCode = EXIT.refused;
     return;
   }
-  const report = unwrapResult(await deployXdp(transport, request));
-  if (report === null) return;
-  console.log(options.json ? JSON.stringify(report, null, 2) : renderDeploy(report));
+  await runOnMachines<Report>(command, options, {
+    run: (machine) => deployOn(command, machine, given, profile, options, isAsking),
+    render,
+    isWell: (machine) => isDeployed(machine, dev),
+  });
+}
+
+/** Whether a device still has our program, and nothing is wrong with it. */
+async function isDeployed({ transport }: Machine, device: string): Promise<Result<null>> {
+  const status = await statusXdp(transport, { device });
+  if (!status.ok) return status;
+  const { attachment, drift } = status.value;
+  const wrong = drift.filter(({ code }) => code !== 'deploy/unconfirmed');
+  if (attachment.kind === 'ours' && wrong.length === 0) return succeed(null);
+  const said = wrong.map(({ message }) => message);
+  return fail(errorAt('deploy/canary', [`${device} is not well any more`, ...said].join('; ')));
 }
 
 /** `deploy`: compile for this machine's device, attach, replace what was there before. */
 export function addDeployCommand(program: Command): void {
-  addCommonOptions(program.command('deploy'))
-    .description('compile for a device of this machine and attach, atomically')
+  addFleetOptions(addCommonOptions(program.command('deploy')), true)
+    .description('compile for a device of this machine, or of others, and attach, atomically')
     .addOption(
       new Option('--mode <MODE>', 'where the program runs')
-        .choices(['native', 'generic', 'offload'])
+        .choices(['native', 'generic', 'offload', 'offload-tc'])
         .default('native'),
     )
+    .addOption(
+      new Option(
+        '--confirm <SECONDS>',
+        'the machine goes back by itself unless `confirm` comes within this time',
+      ).argParser(parseSeconds),
+    )
+    .option('--yes', 'do not ask on a terminal')
     .option('--dry-run', 'say what would be done, and do nothing')
     .option(
       '--force',

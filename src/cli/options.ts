@@ -11,23 +11,28 @@ import { familyState } from '../ir/path.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type RulesetSource, readRuleset } from '../nft/read.ts';
 import type { RunProgram } from '../nft/read-process.ts';
+import { refuseConcessions } from '../plan/check-concessions.ts';
 import type { Situation } from '../plan/place.ts';
 import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Diagnostic, Result } from '../support/diagnostics.ts';
-import { formatDiagnostic, succeed } from '../support/diagnostics.ts';
+import { fail, formatDiagnostic, succeed } from '../support/diagnostics.ts';
 import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
 import { readFactsFile } from './facts-file.ts';
 
-/** Options of every command that looks at a ruleset, as commander hands them over. */
-export interface CommonOptions {
+/** Options that say what the ruleset's situation is, as commander hands them over. */
+export interface SituationOptions {
   readonly dev?: string;
   readonly profile: readonly string[];
   readonly fact: readonly string[];
   readonly facts?: string;
   readonly concede: Granted;
   readonly json?: boolean;
+}
+
+/** Options of every command that looks at a ruleset. */
+export interface CommonOptions extends SituationOptions {
   readonly host?: SshTarget;
   readonly acceptNew?: boolean;
 }
@@ -136,7 +141,7 @@ function ingressDevices(ruleset: Ruleset): readonly string[] {
   return [...names];
 }
 
-function chooseDevice(command: Command, options: CommonOptions, ruleset: Ruleset): string {
+function chooseDevice(command: Command, options: SituationOptions, ruleset: Ruleset): string {
   if (options.dev !== undefined) return options.dev;
   const found = ingressDevices(ruleset);
   const [only] = found;
@@ -192,7 +197,8 @@ function mergeFacts(given: Facts, found: Facts): Facts {
   };
 }
 
-function parseHost(text: string): SshTarget {
+/** `--host`, for commander. */
+export function parseHost(text: string): SshTarget {
   const target = parseTarget(text);
   if (target.ok) return target.value;
   throw new InvalidArgumentError(
@@ -212,17 +218,32 @@ export function addHostOption(command: Command): Command {
     .option('--accept-new', 'trust and remember the key of a host never seen before');
 }
 
-/** The machine that is looked at, and how to let go of it. */
-interface Machine {
+/** A machine that is worked on, and how to let go of it. */
+export interface Machine {
   readonly transport: Transport;
+  /** Not this one. */
+  readonly isRemote: boolean;
   close(): void;
 }
 
-async function openMachine({ host, acceptNew }: CommonOptions): Promise<Result<Machine>> {
-  if (host === undefined) return succeed({ transport: openLocalTransport(), close: () => {} });
+/** This machine, or a host by SSH; `ask` asks for passphrases. */
+export async function openMachine(
+  host: SshTarget | undefined,
+  acceptNew: boolean,
+  ask: (prompt: string) => Promise<string | null> = askSecret,
+): Promise<Result<Machine>> {
+  if (host === undefined) {
+    return succeed({ transport: openLocalTransport(), isRemote: false, close: () => {} });
+  }
   // Most runs need no SSH, and loading it takes longer than reading a small ruleset.
   const { openSshSession } = await import('../deploy/ssh/transport.ts');
-  return openSshSession(host, { acceptNew: acceptNew === true, ask: askSecret });
+  const session = await openSshSession(host, { acceptNew, ask });
+  if (!session.ok) return session;
+  const { transport } = session.value;
+  return succeed(
+    { transport, isRemote: true, close: () => session.value.close() },
+    session.diagnostics,
+  );
 }
 
 /** Runs programs on the machine as the readers of nft want it. */
@@ -233,10 +254,8 @@ function programRunner({ transport }: Machine): RunProgram {
   };
 }
 
-function sourceOf(path: string | undefined, machine: Machine, isRemote: boolean): RulesetSource {
-  if (path === '-') return { kind: 'stdin' };
-  if (path !== undefined) return { kind: 'file', path };
-  return isRemote ? { kind: 'live', run: programRunner(machine) } : { kind: 'live' };
+function liveSource(machine: Machine): RulesetSource {
+  return machine.isRemote ? { kind: 'live', run: programRunner(machine) } : { kind: 'live' };
 }
 
 /** Says what `reply-ports` would be on this machine, where granting it may move something. */
@@ -254,34 +273,73 @@ async function proposePorts(
   return [{ code: 'plan/reply-ports', severity: 'notice', message, help, place: null }];
 }
 
-/** Reads the ruleset and what is known about the machine; `probe` looks at it for facts. */
+/** What is known before any machine is looked at. */
+export interface Given {
+  /** Of `--facts`. */
+  readonly base: Facts | undefined;
+  /** Null for the live one. */
+  readonly ruleset: Result<Ruleset> | null;
+}
+
+/** Reads the files that the command line names; wrong usage is said before any of them is read. */
+export async function readGiven(
+  command: Command,
+  path: string | undefined,
+  options: SituationOptions,
+): Promise<Result<Given>> {
+  const file = options.facts === undefined ? null : await readFactsFile(options.facts);
+  if (file !== null && !file.ok) return file;
+  const base = file?.value;
+  checkFacts(command, options.dev ?? '', options.fact, base);
+  if (path === undefined) return succeed({ base, ruleset: null });
+  const read = await readRuleset(path === '-' ? { kind: 'stdin' } : { kind: 'file', path });
+  return read.ok ? succeed({ base, ruleset: read }) : read;
+}
+
+/** The situation on one machine; `probe` looks there for facts. */
+export async function situationOn(
+  command: Command,
+  machine: Machine,
+  { base, ruleset }: Given,
+  options: SituationOptions,
+  probe: boolean,
+): Promise<Result<Situation>> {
+  const read = ruleset ?? (await readRuleset(liveSource(machine)));
+  if (!read.ok) return read;
+  const device = chooseDevice(command, options, read.value);
+  const given = checkFacts(command, device, options.fact, base);
+  const granted = options.concede;
+  if (!probe) return succeed({ ruleset: read.value, facts: given, ...granted }, read.diagnostics);
+  const found = await probeFacts(machine.transport, device);
+  if (!found.ok) return found;
+  const facts = mergeFacts(given, found.value);
+  const situation = { ruleset: read.value, facts, ...granted };
+  const notices = command.name() === 'plan' ? await proposePorts(machine, situation) : [];
+  return succeed(situation, [...read.diagnostics, ...found.diagnostics, ...notices]);
+}
+
+/** Concessions that cannot help, or are unsafe, are refused before anything is done. */
+export function checkGranted(situation: Situation): Result<Situation> {
+  const refused = refuseConcessions(situation);
+  return refused.length > 0 ? fail(...refused) : succeed(situation);
+}
+
+/** Reads the ruleset and what is known about the machine; the machine itself where it is live. */
 export async function readSituation(
   command: Command,
   path: string | undefined,
   options: CommonOptions,
-  probe: boolean = path === undefined || options.host !== undefined,
 ): Promise<Result<Situation>> {
-  const file = options.facts === undefined ? null : await readFactsFile(options.facts);
-  if (file !== null && !file.ok) return file;
-  const base = file?.value;
-  // Wrong usage is said before the machine or the ruleset is looked at.
-  checkFacts(command, options.dev ?? '', options.fact, base);
-  const machine = await openMachine(options);
+  const given = await readGiven(command, path, options);
+  if (!given.ok) return given;
+  const machine = await openMachine(options.host, options.acceptNew === true);
   if (!machine.ok) return machine;
   try {
-    const source = sourceOf(path, machine.value, options.host !== undefined);
-    const read = await readRuleset(source);
-    if (!read.ok) return read;
-    const device = chooseDevice(command, options, read.value);
-    const given = checkFacts(command, device, options.fact, base);
-    const ruleset = read.value;
-    const granted = options.concede;
-    if (!probe) return succeed({ ruleset, facts: given, ...granted }, read.diagnostics);
-    const found = await probeFacts(machine.value.transport, device);
-    if (!found.ok) return found;
-    const situation = { ruleset, facts: mergeFacts(given, found.value), ...granted };
-    const notices = command.name() === 'plan' ? await proposePorts(machine.value, situation) : [];
-    return succeed(situation, [...read.diagnostics, ...found.diagnostics, ...notices]);
+    const probe = path === undefined || options.host !== undefined;
+    const situation = await situationOn(command, machine.value, given.value, options, probe);
+    if (!situation.ok) return situation;
+    const granted = checkGranted(situation.value);
+    return { ...granted, diagnostics: [...situation.diagnostics, ...granted.diagnostics] };
   } finally {
     machine.value.close();
   }

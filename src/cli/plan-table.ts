@@ -1,4 +1,5 @@
 import { formatRuleId } from '../ir/ruleset.ts';
+import { describeOffer, describeTogether } from '../plan/concessions.ts';
 import {
   type ChainGroups,
   countTiers,
@@ -167,6 +168,10 @@ export function selectRules({ rules }: PlanReport, { tier }: PlanView): PlanRepo
   return tier === null ? rules : rules.filter((rule) => rule.tier === tier);
 }
 
+function indentText(text: string, terminal: Terminal): readonly string[] {
+  return wrapText(text, terminal.width - 4).map((part) => `  ${part}`);
+}
+
 function renderNotes(notes: readonly string[], terminal: Terminal): readonly string[] {
   const lines = notes.flatMap((note) =>
     wrapText(showControls(note), terminal.width - 6).map((part, at) =>
@@ -219,12 +224,13 @@ export function renderPlan(
     ...renderChains(groupRules(shown, isShort ? undefined : MANY_GROUPS), terminal, toLines),
   );
   lines.push(...renderNotes(notes.lines(), terminal));
-  const offers = report.concessions.map(({ name, unlocks }) => [
-    `  --concede ${name}`,
-    `moves ${unlocks} rule${unlocks === 1 ? '' : 's'}`,
-  ]);
+  const offers = report.concessions
+    .map(describeOffer)
+    .map(([option, what]) => [`  ${option}`, what]);
+  const together = describeTogether(report);
   lines.push(...section(terminal, 'Used', renderUsage(report)));
   lines.push(...section(terminal, 'Would move more', offers));
+  if (together !== null) lines.push(...indentText(together, terminal));
   lines.push(...section(terminal, 'Facts relied on', renderFacts(report)));
   lines.push(...renderFindings(report, view, terminal));
   return lines.join('\n');

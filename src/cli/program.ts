@@ -4,6 +4,7 @@ import type { OutputConfiguration } from 'commander';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { addCompileCommand } from './compile.ts';
+import { addConfirmCommand, addRollbackCommand } from './confirm.ts';
 import { addDeployCommand } from './deploy.ts';
 import { addExplainCommand } from './explain.ts';
 import { addPlanCommand } from './plan.ts';
@@ -32,6 +33,8 @@ export function createProgram(output: OutputConfiguration = {}): Command {
   addTraceCommand(program);
   addDeployCommand(program);
   addStatusCommand(program);
+  addConfirmCommand(program);
+  addRollbackCommand(program);
   addUndeployCommand(program);
   addProfilesCommand(program);
   return program;

@@ -1,17 +1,26 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { checkDeviceName } from './device-name.ts';
-import { complaint, missingTool, parseJson } from './machine.ts';
+import { complaint, missingTool, parseJson, runStep } from './machine.ts';
 import { NOT_FOUND, type Transport } from './transport.ts';
 
-/** Where a program runs: in the driver, in the stack behind it, in the NIC. */
-export type XdpMode = 'native' | 'generic' | 'offload';
+/**
+ * Where a program runs: in the driver, in the stack behind it, in the NIC; `offload-tc`: in the NIC as
+ * a cls_bpf filter, where XDP is taken.
+ */
+export type XdpMode = 'native' | 'generic' | 'offload' | 'offload-tc';
 
-/** What bpftool and ip call the modes. */
+/** In the NIC; otherwise in the host. One program of each can be there. */
+export function isInNic(mode: XdpMode): boolean {
+  return mode === 'offload' || mode === 'offload-tc';
+}
+
+/** What bpftool, ip and tc call the modes. */
 export const ATTACH_TYPE: Readonly<Record<XdpMode, string>> = {
   native: 'xdpdrv',
   generic: 'xdpgeneric',
   offload: 'xdpoffload',
+  'offload-tc': 'tc',
 };
 
 /** A program that is attached to a device. */
@@ -25,7 +34,7 @@ export interface AttachedProgram {
 export interface DeviceState {
   readonly name: string;
   readonly ifindex: number;
-  /** At most one a mode; the kernel never has native and generic ones together. */
+  /** At most one a mode; neither native and generic nor the two in a NIC are ever there together. */
   readonly programs: readonly AttachedProgram[];
 }
 
@@ -46,6 +55,30 @@ const linkSchema = z
     }),
   )
   .length(1);
+
+const filterSchema = z.array(
+  z.object({
+    options: z
+      .object({
+        in_hw: z.boolean().default(false),
+        prog: z.object({ id: z.number(), name: z.string().default('') }).optional(),
+      })
+      .optional(),
+  }),
+);
+
+/** The cls_bpf filters that a NIC runs; none where there is no `tc` or no qdisc for filters. */
+async function inspectFilters(
+  transport: Transport,
+  device: string,
+): Promise<readonly AttachedProgram[]> {
+  const result = await transport.run(['tc', '-j', 'filter', 'show', 'dev', device, 'ingress']);
+  const parsed = filterSchema.safeParse(parseJson(result.stdout));
+  return (parsed.data ?? []).flatMap(({ options }): AttachedProgram[] => {
+    const { in_hw = false, prog } = options ?? {};
+    return in_hw && prog !== undefined ? [{ mode: 'offload-tc', ...prog }] : [];
+  });
+}
 
 /** The device and the programs on it; altered names are refused, since state goes by the real one. */
 export async function inspectDevice(
@@ -70,12 +103,11 @@ export async function inspectDevice(
     const message = `${device} is another name of ${link.ifname}`;
     return fail(errorAt('deploy/alternative-name', message, { help: `use ${link.ifname}` }));
   }
-  const programs = (link.xdp?.attached ?? []).map(({ mode, prog }) => ({
-    mode: MODE_BY_NUMBER[mode],
-    id: prog.id,
-    name: prog.name,
-  }));
-  return succeed({ name: device, ifindex: link.ifindex, programs });
+  const programs = (link.xdp?.attached ?? []).map(({ mode, prog }): AttachedProgram => {
+    return { mode: MODE_BY_NUMBER[mode], id: prog.id, name: prog.name };
+  });
+  const filters = await inspectFilters(transport, device);
+  return succeed({ name: device, ifindex: link.ifindex, programs: [...programs, ...filters] });
 }
 
 /** `native program 12 "filter"`. */
@@ -83,10 +115,18 @@ export function formatProgram(program: AttachedProgram): string {
   return `${program.mode} program ${program.id} "${program.name}"`;
 }
 
+/** Where our filter stands among others: the first. Deleting needs the same words as making. */
+const FILTER = ['pref', '1', 'handle', '1', 'protocol', 'all', 'bpf'];
+
+function filterArgv(verb: 'add' | 'replace' | 'del', device: string): readonly string[] {
+  return ['tc', 'filter', verb, 'dev', device, 'ingress', ...FILTER];
+}
+
 /**
  * Puts a pinned program on a device. One netlink message (RTM_SETLINK with IFLA_XDP) either way:
  * with `overwrite` every frame meets the old program or the new one; without, the kernel refuses
- * when there is a program already (XDP_FLAGS_UPDATE_IF_NOEXIST).
+ * when there is a program already (XDP_FLAGS_UPDATE_IF_NOEXIST). The same for filters of tc, which
+ * need a qdisc (see `addQdisc`).
  */
 export function attachArgv(
   device: string,
@@ -94,6 +134,10 @@ export function attachArgv(
   pin: string,
   overwrite: boolean,
 ): readonly string[] {
+  if (mode === 'offload-tc') {
+    const program = ['da', 'skip_sw', 'object-pinned', pin];
+    return [...filterArgv(overwrite ? 'replace' : 'add', device), ...program];
+  }
   const where = ['pinned', pin, 'dev', device];
   return [
     'bpftool',
@@ -108,5 +152,18 @@ export function attachArgv(
 
 /** Takes whatever program has this mode off a device; none there is no error. */
 export function detachArgv(device: string, mode: XdpMode): readonly string[] {
+  if (mode === 'offload-tc') return filterArgv('del', device);
   return ['ip', 'link', 'set', 'dev', device, ATTACH_TYPE[mode], 'off'];
+}
+
+const qdiscSchema = z.array(z.object({ kind: z.string() }));
+
+/** Makes the place for filters of tc, unless it is there; left where it is, it does nothing. */
+export async function addQdisc(transport: Transport, device: string): Promise<Result<unknown>> {
+  const { stdout } = await transport.run(['tc', '-j', 'qdisc', 'show', 'dev', device]);
+  const parsed = qdiscSchema.safeParse(parseJson(stdout));
+  if (parsed.data?.some(({ kind }) => kind === 'clsact' || kind === 'ingress'))
+    return succeed(null);
+  const argv = ['tc', 'qdisc', 'add', 'dev', device, 'clsact'];
+  return runStep(transport, 'deploy/attach-failed', `make a place for filters on ${device}`, argv);
 }

@@ -1,24 +1,32 @@
 import type { CounterLayout } from '../backends/backend.ts';
-import type { Counter } from '../ir/classifier.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, detachArgv, formatProgram, type XdpMode } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { foldGoneRules } from './gone-rules.ts';
+import { forgetGeneration, keepGeneration, listKept } from './history.ts';
 import { type LoadedProgram, loadGeneration, removeGeneration } from './load.ts';
 import { withDeviceLock } from './lock.ts';
 import { checkMachine, mountBpffs, warning } from './machine.ts';
-import { carryCounts, ownerOf } from './owner-counts.ts';
+import { type CounterOwner, carryCounts } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
 import { type DeployState, removeState, writeState } from './state.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
 import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
 import type { Transport } from './transport.ts';
+import {
+  beginTrial,
+  endTrial,
+  forgetTrials,
+  readTrial,
+  waitingDiagnostic,
+  whileWaiting,
+} from './trial.ts';
 
 /** A compiled program and where it goes. */
 export interface DeployRequest {
   readonly device: string;
   readonly mode: XdpMode;
-  /** A relocatable object whose section `xdp` holds one program. */
+  /** A relocatable object that holds one program for the mode. */
   readonly elf: Uint8Array;
   /** That program's symbol. */
   readonly program: string;
@@ -27,10 +35,14 @@ export interface DeployRequest {
   /** Null for a program that counts nothing. */
   readonly counters: CounterLayout | null;
   /** Slot `i` of the counters counts for owner `i`. */
-  readonly counterOwners: readonly Counter[];
+  readonly owners: readonly CounterOwner[];
   readonly rulesetChecksum: string;
   /** Replace programs that are not ours, state that cannot be read, and change the mode. */
   readonly force: boolean;
+  /** The generation it was deployed as before; null for something new. */
+  readonly origin: number | null;
+  /** Seconds until the machine goes back by itself unless that is confirmed; null: never. */
+  readonly confirm: number | null;
 }
 
 /** What was done; can be written as JSON. */
@@ -45,6 +57,8 @@ export interface DeployReport {
   readonly replaced: readonly AttachedProgram[];
   /** No frame met the device without a program. */
   readonly atomic: boolean;
+  /** Seconds within which it must be confirmed; null when it need not be. */
+  readonly confirm: number | null;
 }
 
 function refuseForeign(plan: SwitchPlan, ours: AttachedProgram | null): readonly Diagnostic[] {
@@ -95,10 +109,11 @@ function beginState(
     current: {
       mode: request.mode,
       generation,
+      origin: request.origin ?? generation,
       programId: program.id,
       rulesetChecksum: request.rulesetChecksum,
       layout: request.counters,
-      owners: request.counterOwners.map(ownerOf),
+      owners: [...request.owners],
       carried: [],
     },
     previous: before?.current ?? null,
@@ -106,7 +121,7 @@ function beginState(
 }
 
 /** Takes over the counts of the program before; what cannot be read is said. */
-async function finishSwitch(
+export async function finishSwitch(
   transport: Transport,
   paths: DeployPaths,
   state: DeployState,
@@ -121,40 +136,117 @@ async function finishSwitch(
   return succeed(finished, counts.diagnostics);
 }
 
+/** Everything of a loaded generation that is not to be. */
+async function dropGeneration(
+  transport: Transport,
+  paths: DeployPaths,
+  { device, origin }: DeployRequest,
+  generation: number,
+): Promise<void> {
+  await removeGeneration(transport, paths, device, generation);
+  await forgetTrials(transport, paths, device);
+  if (origin === null) await forgetGeneration(transport, paths, device, generation);
+}
+
+/** A switch that is about to be. */
+interface Switch {
+  readonly request: DeployRequest;
+  readonly plan: SwitchPlan;
+  readonly before: DeployState | null;
+  readonly begun: DeployState;
+}
+
+/** Writes down what is needed to go on, or back, whatever happens from here. */
+async function recordSwitch(
+  transport: Transport,
+  paths: DeployPaths,
+  { request, plan, before, begun }: Switch,
+): Promise<Result<null>> {
+  const { generation } = begun.current;
+  if (request.origin === null) await keepGeneration(transport, paths, request, generation);
+  await writeState(transport, paths, begun);
+  const seconds = request.confirm;
+  if (seconds === null) return succeed(null);
+  return beginTrial(transport, paths, { plan, generation, seconds, before, begun });
+}
+
+function takenBack({ device, confirm }: DeployRequest): Diagnostic {
+  const message = `${device}: taken back by the machine itself, ${confirm} s were over before it was heard of again`;
+  const help = 'does the ruleset let the connection to the machine through?';
+  return errorAt('deploy/rolled-back', message, { help });
+}
+
 /** Attached and recorded, or neither. */
 async function switchAndRecord(
   transport: Transport,
   paths: DeployPaths,
-  plan: SwitchPlan,
-  before: DeployState | null,
-  begun: DeployState,
+  change: Switch,
 ): Promise<Result<null>> {
+  const { request, plan, before, begun } = change;
   const { device } = plan;
   const { generation, programId } = begun.current;
+  const undo = async (): Promise<void> => {
+    if (before === null) await removeState(transport, paths, device);
+    else await writeState(transport, paths, before);
+    await dropGeneration(transport, paths, request, generation);
+  };
   try {
-    await writeState(transport, paths, begun);
+    const recorded = await recordSwitch(transport, paths, change);
+    if (!recorded.ok) {
+      await undo();
+      return recorded;
+    }
   } catch (error) {
-    await removeGeneration(transport, paths, device, generation);
+    await undo().catch(() => {}); // the first complaint is the telling one
     throw error;
   }
   const target = generationPaths(paths, device, generation);
-  const switched = await switchProgram(transport, plan, target, programId);
+  const guard = (argv: readonly string[]): readonly string[] =>
+    request.confirm === null ? argv : whileWaiting(paths, device, generation, argv);
+  const switched = await switchProgram(transport, plan, target, programId, guard);
   if (!switched.ok) {
-    if (before === null) await removeState(transport, paths, device);
-    else await writeState(transport, paths, before);
-    await removeGeneration(transport, paths, device, generation);
+    const { kind } = await readTrial(transport, paths, device);
+    // Whoever took it back has put everything in order, and the next command reads of it.
+    if (kind === 'claimed' || kind === 'rolled-back') return fail(takenBack(request));
+    await undo();
     return switched;
   }
+  if (request.confirm !== null) return succeed(null);
   const finished = await finishSwitch(transport, paths, begun);
   return finished.ok ? succeed(null, finished.diagnostics) : finished;
 }
 
-async function deployLocked(
+/** Refuses while a deployment waits to be confirmed; ends one that was cut short. */
+async function settleTrial(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+): Promise<Result<null>> {
+  const trial = await readTrial(transport, paths, device);
+  if (trial.kind === 'waiting') return fail(waitingDiagnostic(device));
+  if (trial.kind === 'claimed') return endTrial(transport, paths, device, trial.generation);
+  return succeed(null);
+}
+
+/** Takes over what an earlier session left that died in the middle. */
+export async function settleState(
+  transport: Transport,
+  paths: DeployPaths,
+  { state }: Survey,
+): Promise<Result<DeployState | null>> {
+  if (state === null || state.previous === null) return succeed(state);
+  return finishSwitch(transport, paths, state);
+}
+
+/** Deploys while nobody else does; see `deployXdp`. */
+export async function deployLocked(
   transport: Transport,
   request: DeployRequest,
   paths: DeployPaths,
 ): Promise<Result<DeployReport>> {
   const { device, mode, force } = request;
+  const free = await settleTrial(transport, paths, device);
+  if (!free.ok) return free;
   const options = { force, missingDevice: false };
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
@@ -163,25 +255,25 @@ async function deployLocked(
   const reviewed = reviewSwitch(plan, survey, force);
   if (!reviewed.ok) return reviewed;
 
-  const { state } = survey;
-  // An earlier session may have died in the middle.
-  const settled =
-    state === null || state.previous === null
-      ? succeed(state)
-      : await finishSwitch(transport, paths, state);
+  const settled = await settleState(transport, paths, survey);
   if (!settled.ok) return settled;
-  const generation = Math.max(0, ...survey.generations) + 1;
+  const kept = await listKept(transport, paths, device);
+  const generation = Math.max(0, ...survey.generations, ...kept) + 1;
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
   const begun = beginState(request, survey, settled.value, generation, loaded.value);
-  const done = await switchAndRecord(transport, paths, plan, settled.value, begun);
+  const before = settled.value;
+  const done = await switchAndRecord(transport, paths, { request, plan, before, begun });
   if (!done.ok) return done;
 
   // Beside a program in the NIC another one may run, so one of ours may still be there.
   const beside = survey.ours !== null && survey.ours.mode !== mode && plan.displaces === null;
   if (survey.ours !== null && beside) await transport.run(detachArgv(device, survey.ours.mode));
-  for (const old of survey.generations) await removeGeneration(transport, paths, device, old);
-  await transport.run(['rm', '-f', '--', generationPaths(paths, device, generation).displaced]);
+  if (request.confirm === null) {
+    for (const old of survey.generations) await removeGeneration(transport, paths, device, old);
+    await transport.run(['rm', '-f', '--', generationPaths(paths, device, generation).displaced]);
+    await forgetTrials(transport, paths, device);
+  }
   const replaced = [plan.replaces, plan.displaces, beside ? survey.ours : null];
   const report: DeployReport = {
     format: 'nft-offload/deploy@1',
@@ -192,6 +284,7 @@ async function deployLocked(
     rulesetChecksum: request.rulesetChecksum,
     replaced: replaced.filter((program) => program !== null),
     atomic: plan.displaces === null,
+    confirm: request.confirm,
   };
   return succeed(report, [
     ...surveyed.diagnostics,
@@ -199,6 +292,20 @@ async function deployLocked(
     ...settled.diagnostics,
     ...done.diagnostics,
   ]);
+}
+
+/** Runs `work` on a machine that can do it, while nobody else changes the device's program. */
+export async function withDevice<T>(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+  work: () => Promise<Result<T>>,
+): Promise<Result<T>> {
+  const bad = checkDeviceName(device);
+  if (bad !== null) return fail(bad);
+  const missing = await checkMachine(transport, ['ip', 'bpftool']);
+  if (missing.length > 0) return fail(...missing);
+  return withDeviceLock(transport, paths, device, work);
 }
 
 /**
@@ -210,13 +317,8 @@ export async function deployXdp(
   request: DeployRequest,
   paths: DeployPaths = deployPaths(),
 ): Promise<Result<DeployReport>> {
-  const bad = checkDeviceName(request.device);
-  if (bad !== null) return fail(bad);
-  const missing = await checkMachine(transport, ['ip', 'bpftool']);
-  if (missing.length > 0) return fail(...missing);
-  const mounted = await mountBpffs(transport, paths.bpffs);
-  if (!mounted.ok) return mounted;
-  return withDeviceLock(transport, paths, request.device, () =>
-    deployLocked(transport, request, paths),
-  );
+  return withDevice(transport, paths, request.device, async () => {
+    const mounted = await mountBpffs(transport, paths.bpffs);
+    return mounted.ok ? deployLocked(transport, request, paths) : mounted;
+  });
 }

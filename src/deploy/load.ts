@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import type { XdpMode } from './attachment.ts';
+import { isInNic, type XdpMode } from './attachment.ts';
+import { explainDriver, watchKernelLog } from './driver-errors.ts';
 import { complaint, parseJson, runStep } from './machine.ts';
 import {
   type DeployPaths,
@@ -127,8 +128,10 @@ async function loadInto(
   const object = objectFile(paths, request.device);
   await transport.writeFile(object, request.elf);
   // A program for the NIC is compiled by the driver when it is loaded, so it is bound to the device.
-  const bound = request.mode === 'offload' ? ['dev', request.device] : [];
-  const load = ['bpftool', '--', 'prog', 'load', object, target.program, 'type', 'xdp', ...bound];
+  const bound = isInNic(request.mode) ? ['dev', request.device] : [];
+  const type = request.mode === 'offload-tc' ? 'classifier' : 'xdp';
+  const load = ['bpftool', '--', 'prog', 'load', object, target.program, 'type', type, ...bound];
+  const watch = isInNic(request.mode) ? await watchKernelLog(transport) : null;
   const loaded = await runStep(
     transport,
     'deploy/load-failed',
@@ -137,7 +140,7 @@ async function loadInto(
     { help: 'nothing was changed; the last lines are what the kernel says' },
   );
   await transport.remove(object);
-  if (!loaded.ok) return loaded;
+  if (!loaded.ok) return watch === null ? loaded : explainDriver(loaded, await watch());
   const program = await readPinnedProgram(transport, target.program);
   if (program === null || program.name !== request.program.slice(0, 15)) {
     const message = `the object's program is "${program?.name}", not "${request.program}"`;

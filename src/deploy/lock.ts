@@ -1,10 +1,14 @@
 import { errorAt, fail, type Result } from '../support/diagnostics.ts';
-import { complaint } from './machine.ts';
-import { type DeployPaths, lockDirectory } from './paths.ts';
+import { type DeployPaths, lockFile } from './paths.ts';
 import type { Transport } from './transport.ts';
 
-/** A lock older than this belongs to somebody who died: no deployment takes this long. */
-const STALE_MINUTES = '10';
+/**
+ * Holds the lock while lines come in. The kernel lets go of it when the process ends, however it does:
+ * at the end of its input, or half a minute after the line to the machine broke without a word.
+ */
+const HOLDER = `exec 9>"$1" && flock -n 9 || exit 1
+echo locked
+while timeout 30 sh -c 'read -r line'; do :; done`;
 
 /** Errors of files and connections, in distinction to bugs. */
 function isSystemError(error: unknown): error is Error {
@@ -18,20 +22,12 @@ export async function withDeviceLock<T>(
   device: string,
   work: () => Promise<Result<T>>,
 ): Promise<Result<T>> {
-  const lock = lockDirectory(paths, device);
+  const lock = lockFile(paths, device);
   await transport.run(['mkdir', '-p', '-m', '700', paths.state]);
-  // `mkdir` without -p is the test and the lock in one step.
-  let made = await transport.run(['mkdir', lock]);
-  if (made.code !== 0) {
-    await transport.run(['find', lock, '-maxdepth', '0', '-mmin', `+${STALE_MINUTES}`, '-delete']);
-    made = await transport.run(['mkdir', lock]);
-  }
-  if (made.code !== 0) {
-    return fail(
-      errorAt('deploy/busy', `somebody else is deploying to ${device}: ${complaint(made)}`, {
-        help: `wait; if nobody is, remove the directory ${lock}`,
-      }),
-    );
+  const held = await transport.hold(['sh', '-c', HOLDER, 'sh', lock]);
+  if (held === null) {
+    const help = 'wait until it is done; a session that died lets go of the device by itself';
+    return fail(errorAt('deploy/busy', `somebody else is deploying to ${device}`, { help }));
   }
   try {
     return await work();
@@ -39,7 +35,6 @@ export async function withDeviceLock<T>(
     if (!isSystemError(error)) throw error;
     return fail(errorAt('deploy/io', `the machine does not do as told: ${error.message}`));
   } finally {
-    // Where the connection is gone the lock becomes stale.
-    await transport.run(['rmdir', lock]).catch(() => {});
+    await held.release();
   }
 }

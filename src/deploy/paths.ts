@@ -58,7 +58,17 @@ export function objectFile(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.o`;
 }
 
-/** A directory that exists while somebody changes the device's program. */
-export function lockDirectory(paths: DeployPaths, device: string): string {
+/** A file that is locked while somebody changes the device's program. */
+export function lockFile(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.lock`;
+}
+
+/** What is kept of deployments, so that they can be deployed again. */
+export function historyDirectory(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.history`;
+}
+
+/** Files of the deployment that has to be confirmed. */
+export function trialDirectory(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.trial`;
 }

@@ -1,8 +1,10 @@
 import { formatProgram } from './attachment.ts';
+import type { ConfirmReport } from './confirm.ts';
 import type { DeployReport } from './deploy.ts';
 import { formatOwner } from './owner-counts.ts';
 import type { DeployPreview } from './preview.ts';
 import { printable } from './render-status.ts';
+import type { RollbackReport } from './rollback.ts';
 import type { UndeployReport } from './undeploy.ts';
 
 function renderLines(lines: readonly string[]): string {
@@ -18,6 +20,9 @@ export function renderDeploy(report: DeployReport): string {
     ...report.replaced.map(
       (program) => `${device}: it replaced the ${formatProgram(program)} ${how}`,
     ),
+    ...(report.confirm === null
+      ? []
+      : [`${device}: goes back by itself unless confirmed within ${report.confirm} s`]),
   ]);
 }
 
@@ -37,4 +42,16 @@ export function renderUndeploy(report: UndeployReport): string {
       return `${formatOwner(counter)}: ${packets} packets, ${bytes} bytes`;
     }),
   ]);
+}
+
+/** One line: what is kept now. */
+export function renderConfirm({ device, generation }: ConfirmReport): string {
+  return renderLines([`${device}: generation ${generation} is confirmed`]);
+}
+
+/** One line: from where to where. */
+export function renderRollback({ device, from, to }: RollbackReport): string {
+  const what = to === null ? 'no program of ours' : `generation ${to}`;
+  const instead = from === null ? '' : ` in place of generation ${from}`;
+  return renderLines([`${device}: back to ${what}${instead}`]);
 }

@@ -13,7 +13,7 @@ function renderAttachment(attachment: AttachmentReport): readonly string[] {
     case 'ours':
       return [
         `${formatProgram(attachment.program)} since ${attachment.since}`,
-        `ruleset ${attachment.rulesetChecksum}`,
+        `generation ${attachment.generation}, ruleset ${attachment.rulesetChecksum}`,
         ...attachment.beside.map((program) => `beside it the ${formatProgram(program)}`),
       ];
   }
@@ -67,6 +67,7 @@ export function renderStatus(report: StatusReport): string {
   const lines = [
     ...renderAttachment(report.attachment).map((line) => `${report.device}: ${line}`),
     ...report.drift.map(({ code, message }) => `drift[${code}] ${message}`),
+    ...(report.kept.length < 2 ? [] : [`kept: generations ${report.kept.join(', ')}`]),
     ...(table.length === 0 ? [] : ['', ...alignColumns([heading, ...table])]),
   ];
   return `${lines.map(printable).join('\n')}\n`;

@@ -12,7 +12,8 @@ const decimal = z
 
 const whole = z.number().int().nonnegative();
 
-const ownerSchema = z.object({
+/** See `CounterOwner`. */
+export const ownerSchema = z.object({
   family: z.enum(['ip', 'ip6', 'inet', 'arp', 'bridge', 'netdev']),
   table: z.string(),
   name: z.string().nullable(),
@@ -21,20 +22,25 @@ const ownerSchema = z.object({
   index: whole.nullable(),
 });
 
+export const modeSchema = z.enum(['native', 'generic', 'offload', 'offload-tc']);
+
+/** See `CounterLayout`. */
+export const counterLayoutSchema = z.object({
+  map: z.string(),
+  perCpu: z.boolean(),
+  slotsPerEntry: z.number().int().positive(),
+  slots: whole,
+});
+
 const deploymentSchema = z.object({
-  mode: z.enum(['native', 'generic', 'offload']),
+  mode: modeSchema,
   /** Its directory below the device's pin directory. */
   generation: whole,
+  /** The generation whose object it is; another one after going back to it. */
+  origin: whole.default(0),
   programId: whole,
   rulesetChecksum: z.string(),
-  layout: z
-    .object({
-      map: z.string(),
-      perCpu: z.boolean(),
-      slotsPerEntry: z.number().int().positive(),
-      slots: whole,
-    })
-    .nullable(),
+  layout: counterLayoutSchema.nullable(),
   /** Slot `i` of the counters counts for owner `i`. */
   owners: z.array(ownerSchema),
   /** What earlier programs counted. */
@@ -87,17 +93,23 @@ export async function readState(
   );
 }
 
-export async function writeState(
-  transport: Transport,
-  paths: DeployPaths,
-  state: DeployState,
-): Promise<void> {
+/** The text of the state file. */
+export function formatState(state: DeployState): string {
   const text = JSON.stringify(
     state,
     (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value),
     2,
   );
-  await transport.writeFile(stateFile(paths, state.device), new TextEncoder().encode(`${text}\n`));
+  return `${text}\n`;
+}
+
+export async function writeState(
+  transport: Transport,
+  paths: DeployPaths,
+  state: DeployState,
+): Promise<void> {
+  const content = new TextEncoder().encode(formatState(state));
+  await transport.writeFile(stateFile(paths, state.device), content);
 }
 
 export async function removeState(

@@ -1,6 +1,7 @@
 import { fail, type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, formatProgram } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
+import { listKept } from './history.ts';
 import { readPinnedProgram } from './load.ts';
 import { checkMachine, warning } from './machine.ts';
 import { readNftCounts } from './nft-counters.ts';
@@ -18,6 +19,7 @@ import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
 import type { DeployState } from './state.ts';
 import { collectCounts, type SplitCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
+import { describeTrial, readTrial } from './trial.ts';
 
 /** A count for JSON; beyond 2^53 it is rounded, as in nft's own JSON. */
 export interface CountJson {
@@ -45,6 +47,7 @@ export type AttachmentReport =
       /** When it was loaded, as in RFC 3339 (UTC). */
       readonly since: string;
       readonly rulesetChecksum: string;
+      readonly generation: number;
       /** Programs of others in other modes. */
       readonly beside: readonly AttachedProgram[];
     };
@@ -56,6 +59,8 @@ export interface StatusReport {
   readonly attachment: AttachmentReport;
   /** Where the machine is not as it was left by the last deployment. */
   readonly drift: readonly Reason[];
+  /** Generations that `rollback --to` can go back to, the newest first. */
+  readonly kept: readonly number[];
   readonly counters: readonly CounterReport[];
 }
 
@@ -152,11 +157,13 @@ export async function statusXdp(
     ...counts.diagnostics,
     ...nft.diagnostics.map(({ code, message }) => warning(code, message)),
   ];
+  const trial = describeTrial(await readTrial(transport, paths, device));
   const report: StatusReport = {
     format: 'nft-offload/status@1',
     device,
     attachment: reportAttachment(ours, foreign, state, pin?.loadedAt ?? 0),
-    drift: describeDrift(survey, pin !== null),
+    drift: [...describeDrift(survey, pin !== null), ...(trial === null ? [] : [trial])],
+    kept: await listKept(transport, paths, device),
     counters: state === null ? [] : reportCounters(state, counts.value, nft.ok ? nft.value : []),
   };
   return succeed(report, notices);
@@ -170,8 +177,8 @@ function reportAttachment(
 ): AttachmentReport {
   if (ours !== null && state !== null) {
     const since = new Date(loadedAt * 1000).toISOString();
-    const { rulesetChecksum } = state.current;
-    return { kind: 'ours', program: ours, since, rulesetChecksum, beside: foreign };
+    const { rulesetChecksum, origin: generation } = state.current;
+    return { kind: 'ours', program: ours, since, rulesetChecksum, generation, beside: foreign };
   }
   if (foreign.length > 0) return { kind: 'foreign', programs: foreign };
   return { kind: 'none' };

@@ -1,12 +1,15 @@
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import {
   type AttachedProgram,
+  addQdisc,
   attachArgv,
   detachArgv,
   formatProgram,
   inspectDevice,
+  isInNic,
   type XdpMode,
 } from './attachment.ts';
+import { explainDriver, watchKernelLog } from './driver-errors.ts';
 import { runStep } from './machine.ts';
 import type { GenerationPaths } from './paths.ts';
 import type { Transport } from './transport.ts';
@@ -22,7 +25,7 @@ export interface SwitchPlan {
 }
 
 function excludes(a: XdpMode, b: XdpMode): boolean {
-  return a === b || (a !== 'offload' && b !== 'offload');
+  return isInNic(a) === isInNic(b);
 }
 
 /** Which of the programs are in the new one's way. */
@@ -43,7 +46,9 @@ export function planSwitch(
 const HELP: Readonly<Record<XdpMode, string>> = {
   native: 'nothing was changed; where the driver has no native mode, --mode generic works',
   generic: 'nothing was changed',
-  offload: 'nothing was changed; dmesg says what the NIC does not take',
+  offload: 'nothing was changed; dmesg may say more',
+  'offload-tc':
+    'nothing was changed; the device needs `ethtool -K IF hw-tc-offload on`; dmesg may say more',
 };
 
 const DISPLACE_HELP = 'a program attached by a BPF link can only be removed by its owner';
@@ -59,12 +64,16 @@ async function restore(
   await transport.run(attachArgv(plan.device, mode, generation.displaced, false));
 }
 
-/** Attaches the generation's program; when that fails, the device has what it had. */
+/**
+ * Attaches the generation's program; when that fails, the device has what it had. `guard` makes the
+ * commands that change the device.
+ */
 export async function switchProgram(
   transport: Transport,
   plan: SwitchPlan,
   generation: GenerationPaths,
   programId: number,
+  guard: (argv: readonly string[]) => readonly string[] = (argv) => argv,
 ): Promise<Result<null>> {
   const { device, mode, replaces, displaces } = plan;
   if (displaces !== null) {
@@ -73,20 +82,28 @@ export async function switchProgram(
     const keep = ['bpftool', 'prog', 'pin', 'id', String(displaces.id), generation.displaced];
     const pinned = await runStep(transport, 'deploy/attach-failed', what, keep);
     if (!pinned.ok) return pinned;
-    const argv = detachArgv(device, displaces.mode);
+    const argv = guard(detachArgv(device, displaces.mode));
     const detached = await runStep(transport, 'deploy/attach-failed', what, argv, {
       help: DISPLACE_HELP,
     });
     if (!detached.ok) return detached;
   }
-  const argv = attachArgv(device, mode, generation.program, replaces !== null);
+  if (mode === 'offload-tc') {
+    const placed = await addQdisc(transport, device);
+    if (!placed.ok) {
+      await restore(transport, plan, generation);
+      return placed;
+    }
+  }
+  const argv = guard(attachArgv(device, mode, generation.program, replaces !== null));
   const what = `attach the program to ${device} (${mode})`;
+  const watch = isInNic(mode) ? await watchKernelLog(transport) : null;
   const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
     help: HELP[mode],
   });
   if (!attached.ok) {
     await restore(transport, plan, generation);
-    return attached;
+    return watch === null ? attached : explainDriver(attached, await watch());
   }
   const after = await inspectDevice(transport, device);
   if (!after.ok) return after;

@@ -1,5 +1,7 @@
+import { spawn } from 'node:child_process';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { execa } from 'execa';
 
 /** How a program ended; `code` is 127 where there is no such program, as a shell has it. */
@@ -13,12 +15,54 @@ export interface CommandResult {
 export interface Transport {
   /** Runs a program with exactly these arguments (no shell ever sees them), to its end. */
   run(argv: readonly string[], options?: { readonly input?: string }): Promise<CommandResult>;
+  /**
+   * Starts a program that goes on while it is wanted, and waits for its first line; null when it ends
+   * before it says one. Its input ends when it is let go, and when this process or the line to the
+   * machine is gone; until then it gets a line every ten seconds.
+   */
+  hold(argv: readonly string[]): Promise<Held | null>;
   /** Makes missing directories; the file appears complete or not at all, readable by its owner. */
   writeFile(path: string, content: Uint8Array): Promise<void>;
   /** Null when there is no such file. */
   readFile(path: string): Promise<Uint8Array | null>;
   /** Removes a file; none there is no error. */
   remove(path: string): Promise<void>;
+}
+
+/** A program that goes on. */
+export interface Held {
+  /** Its first line. */
+  readonly line: string;
+  /** Ends its input and waits for its end. */
+  release(): Promise<void>;
+}
+
+/** Milliseconds between two signs of life. */
+const SIGN_OF_LIFE = 10_000;
+
+/** Holds a program by its input and output; see `Transport.hold`. */
+export function holdStream(input: Writable, output: Readable): Promise<Held | null> {
+  const alive = setInterval(() => input.write('\n'), SIGN_OF_LIFE);
+  alive.unref();
+  input.on('error', () => {}); // its output ends as well
+  const ended = new Promise<void>((resolve) => output.once('close', resolve));
+  const release = async (): Promise<void> => {
+    clearInterval(alive);
+    input.end();
+    await ended;
+  };
+  return new Promise((resolve) => {
+    let said = '';
+    output.on('data', (data: Buffer) => {
+      said += data.toString('utf8');
+      const end = said.indexOf('\n');
+      if (end >= 0) resolve({ line: said.slice(0, end), release });
+    });
+    void ended.then(() => {
+      clearInterval(alive);
+      resolve(null);
+    });
+  });
 }
 
 export interface LocalTransportOptions {
@@ -49,6 +93,12 @@ export function openLocalTransport(options: LocalTransportOptions = {}): Transpo
       if (exitCode !== undefined) return { code: exitCode, stdout, stderr };
       const reason = result.shortMessage ?? `${program} did not end by itself`;
       return { code: result.code === 'ENOENT' ? NOT_FOUND : 1, stdout, stderr: stderr || reason };
+    },
+    async hold(argv) {
+      const [program = '', ...args] = [...prefix, ...argv];
+      const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] });
+      child.on('error', () => {}); // its output closes
+      return holdStream(child.stdin, child.stdout);
     },
     async writeFile(path, content) {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });

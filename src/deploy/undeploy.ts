@@ -1,14 +1,20 @@
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, detachArgv, formatProgram, inspectDevice } from './attachment.ts';
-import { checkDeviceName } from './device-name.ts';
-import { withDeviceLock } from './lock.ts';
-import { checkMachine, runStep, warning } from './machine.ts';
+import { withDevice } from './deploy.ts';
+import { runStep, warning } from './machine.ts';
 import { type CounterOwner, sumByOwner } from './owner-counts.ts';
-import { type DeployPaths, deployPaths, objectFile, pinDirectory } from './paths.ts';
+import {
+  type DeployPaths,
+  deployPaths,
+  historyDirectory,
+  objectFile,
+  pinDirectory,
+} from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
+import { claimTrial, forgetTrials, readTrial } from './trial.ts';
 
 export interface UndeployRequest {
   readonly device: string;
@@ -46,6 +52,9 @@ async function undeployLocked(
   paths: DeployPaths,
 ): Promise<Result<UndeployReport>> {
   const { device, force } = request;
+  const trial = await readTrial(transport, paths, device);
+  // From here on the machine does not put anything back by itself.
+  if (trial.kind === 'waiting') await claimTrial(transport, paths, device, trial.generation);
   const surveyed = await surveyDevice(transport, paths, device, { force, missingDevice: true });
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
@@ -73,6 +82,8 @@ async function undeployLocked(
   await transport.run(['rmdir', '--ignore-fail-on-non-empty', `${paths.bpffs}/nft-offload`]);
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
+  await forgetTrials(transport, paths, device);
+  await transport.run(['rm', '-rf', '--one-file-system', '--', historyDirectory(paths, device)]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,
@@ -90,11 +101,7 @@ export async function undeployXdp(
   request: UndeployRequest,
   paths: DeployPaths = deployPaths(),
 ): Promise<Result<UndeployReport>> {
-  const bad = checkDeviceName(request.device);
-  if (bad !== null) return fail(bad);
-  const missing = await checkMachine(transport, ['ip', 'bpftool']);
-  if (missing.length > 0) return fail(...missing);
-  return withDeviceLock(transport, paths, request.device, () =>
+  return withDevice(transport, paths, request.device, () =>
     undeployLocked(transport, request, paths),
   );
 }

@@ -75,7 +75,7 @@ function rewritesTuple({ name, changes }: Extract<Step, { kind: 'effect' }>): bo
 }
 
 /** Every flow begins with a packet that has its tuple and passes the rules that such packets meet. */
-function canTrace(ruleset: Ruleset): boolean {
+export function canTrace(ruleset: Ruleset): boolean {
   return ruleset.tables.every(({ family, chains }) =>
     chains.every(({ rules }) =>
       rules.every(({ tracks, steps }) => {

@@ -70,30 +70,32 @@ function truthIn({ test, interval, isNegated }: Asked, region: Region): Truth {
  * `changed` keys are looked at again.
  */
 function rowIn(row: Row, region: Region, changed: number): Row | 'match' | 'mismatch' {
-  const open: Asked[] = [];
+  const { tests, view } = row;
   let { handOn } = row;
-  for (const asked of row.tests) {
-    if ((asked.keys & changed) === 0) {
-      open.push(asked);
-      continue;
+  /** The open ones so far; null as long as that is all of them. */
+  let open: Asked[] | null = null;
+  for (const [at, asked] of tests.entries()) {
+    let isLeft = true;
+    if ((asked.keys & changed) !== 0) {
+      let isOpen = false;
+      let isFragment = false;
+      for (const field of asked.fields) {
+        const presence = presenceOf(field, view, region);
+        if (presence === 'absent') return 'mismatch';
+        if (presence === 'fragment') isFragment = true;
+        else if (presence === 'open') isOpen = true;
+      }
+      const truth = truthIn(asked, region);
+      if (truth === 'false') return 'mismatch';
+      if (isFragment) handOn = true;
+      isLeft = !isFragment && (truth === 'open' || isOpen);
     }
-    let isOpen = false;
-    let isFragment = false;
-    for (const field of asked.fields) {
-      const presence = presenceOf(field, row.view, region);
-      if (presence === 'absent') return 'mismatch';
-      if (presence === 'fragment') isFragment = true;
-      else if (presence === 'open') isOpen = true;
-    }
-    const truth = truthIn(asked, region);
-    if (truth === 'false') return 'mismatch';
-    if (isFragment) handOn = true;
-    else if (truth === 'open' || isOpen) open.push(asked);
+    if (isLeft) open?.push(asked);
+    else open ??= tests.slice(0, at);
   }
+  if (open === null) return tests.length > 0 || handOn ? row : 'match';
   if (open.length === 0 && !handOn) return 'match';
-  return open.length === row.tests.length && handOn === row.handOn
-    ? row
-    : { ...row, tests: open, keys: keysOf(open), handOn };
+  return { ...row, tests: open, keys: keysOf(open), handOn };
 }
 
 const keyBits = new Map<string, number>();

@@ -42,6 +42,8 @@ export interface Specialised {
   readonly fates: readonly Fate[];
   /** For every entry of the result, the entry of the classifier given that it comes from. */
   readonly origins: readonly number[];
+  /** Entries of the result from here on only ask, before a drop, whether the kernel loses the frame. */
+  readonly tail: number;
 }
 
 const NOT_COUNTED: Reason = {
@@ -105,7 +107,8 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
     else missing ??= reason;
   }
   const otherwise = follow(entry.otherwise, uncertain);
-  const base = { tests: known, counts: [], otherwise, gate: false };
+  const tests = known.length === entry.tests.length ? entry.tests : known;
+  const base = { tests, counts: [], otherwise, gate: false };
   const handOn = (reason: Reason): Step => ({
     ...base,
     then: { kind: 'unknown', reason },
@@ -139,67 +142,76 @@ function keyOf({ entry, uncertain }: Node): number {
   return entry * 2 + (uncertain ? 1 : 0);
 }
 
-/** All steps that a frame can get to, by `keyOf`, in walking order. */
-function reachSteps(classifier: Classifier, tier: Capabilities): Map<number, Step> {
-  const pending = new Uint8Array(classifier.entries.length * 2);
-  const steps = new Map<number, Step>();
-  if (pending.length > 0) pending[0] = 1;
+/** Steps by `keyOf`, in walking order; null where no frame gets to. */
+type Steps = readonly (Step | null)[];
+
+/** All steps that a frame can get to. */
+function reachSteps(classifier: Classifier, tier: Capabilities): Steps {
+  const count = classifier.entries.length * 2;
+  const pending = new Uint8Array(count);
+  const steps = Array.from<Step | null>({ length: count }).fill(null);
+  if (count > 0) pending[0] = 1;
+  const reach = (next: Next): void => {
+    if (next.kind === 'node') pending[keyOf(next.node)] = 1;
+  };
   for (const [index, entry] of classifier.entries.entries()) {
     for (const uncertain of [false, true]) {
       const key = keyOf({ entry: index, uncertain });
       if (pending[key] !== 1) continue;
       const step = stepOf(entry, uncertain, tier);
-      steps.set(key, step);
-      const always = step.tests.length === 0 && !step.gate;
-      for (const next of always ? [step.then] : [step.then, step.otherwise]) {
-        if (next.kind === 'node') pending[keyOf(next.node)] = 1;
-      }
+      steps[key] = step;
+      reach(step.then);
+      if (step.tests.length > 0 || step.gate) reach(step.otherwise);
     }
   }
   return steps;
 }
 
 /** For every step, whether a drop can follow; steps without one need not be there. */
-function droppingSteps(steps: ReadonlyMap<number, Step>): ReadonlySet<number> {
-  const dropping = new Set<number>();
+function droppingSteps(steps: Steps): Uint8Array {
+  const dropping = new Uint8Array(steps.length);
   const drops = (next: Next): boolean =>
-    next.kind === 'drop' || (next.kind === 'node' && dropping.has(keyOf(next.node)));
-  for (const [key, step] of [...steps].reverse()) {
+    next.kind === 'drop' || (next.kind === 'node' && dropping[keyOf(next.node)] === 1);
+  for (let key = steps.length - 1; key >= 0; key -= 1) {
+    const step = steps[key] ?? null;
+    if (step === null) continue;
     const otherwise = step.tests.length > 0 && drops(step.otherwise);
-    if (step.gate ? drops(step.otherwise) : drops(step.then) || otherwise) dropping.add(key);
+    if (step.gate ? drops(step.otherwise) : drops(step.then) || otherwise) dropping[key] = 1;
   }
   return dropping;
 }
 
 /** What is true of every way to a step: the gates passed, and whether something was counted. */
 interface Passed {
-  gates: bigint;
-  counted: boolean;
+  readonly gates: bigint;
+  readonly counted: boolean;
 }
 
-function passedOn(
-  steps: ReadonlyMap<number, Step>,
-  gates: ReadonlyMap<number, number>,
-): Map<number, Passed> {
-  const passed = new Map<number, Passed>();
+function counting(passed: Passed, { counts }: Step): Passed {
+  return passed.counted || counts.length === 0 ? passed : { ...passed, counted: true };
+}
+
+const NONE_PASSED: Passed = { gates: 0n, counted: false };
+
+function passedOn(steps: Steps, gates: ReadonlyMap<number, number>): readonly Passed[] {
+  const passed = Array.from<Passed>({ length: steps.length }).fill(NONE_PASSED);
   const merge = (next: Next, from: Passed): void => {
     if (next.kind !== 'node') return;
     const key = keyOf(next.node);
-    const old = passed.get(key) ?? { gates: 0n, counted: false };
-    passed.set(key, {
-      gates: old.gates | from.gates,
-      counted: old.counted || from.counted,
-    });
+    const old = passed[key] ?? NONE_PASSED;
+    // Most steps pass the same on.
+    if (old === NONE_PASSED || old === from) passed[key] = from;
+    else passed[key] = { gates: old.gates | from.gates, counted: old.counted || from.counted };
   };
-  for (const [key, step] of steps) {
-    const here = passed.get(key) ?? { gates: 0n, counted: false };
-    passed.set(key, here);
+  for (const [key, step] of steps.entries()) {
+    if (step === null) continue;
+    const here = passed[key] ?? NONE_PASSED;
     const gate = gates.get(key);
     if (gate !== undefined) {
       merge(step.otherwise, { ...here, gates: here.gates | (1n << BigInt(gate)) });
       continue;
     }
-    merge(step.then, { ...here, counted: here.counted || step.counts.length > 0 });
+    merge(step.then, counting(here, step));
     if (step.tests.length > 0) merge(step.otherwise, here);
   }
   return passed;
@@ -215,12 +227,13 @@ function passedOn(
 export function specialise(classifier: Classifier, tier: Capabilities): Specialised {
   const steps = reachSteps(classifier, tier);
   const dropping = droppingSteps(steps);
-  const gateKeys = [...steps].filter(([, step]) => step.gate).map(([key]) => key);
+  const gateKeys = [...steps.keys()].filter((key) => steps[key]?.gate === true);
   const gates = new Map(gateKeys.map((key, index) => [key, index]));
   const passed = passedOn(steps, gates);
 
-  const kept = [...steps.keys()].filter((key) => dropping.has(key) && !steps.get(key)?.gate);
-  const position = new Map(kept.map((key, index) => [key, index]));
+  const kept = [...steps.keys()].filter((key) => dropping[key] === 1 && steps[key]?.gate === false);
+  const position = new Int32Array(steps.length).fill(-1);
+  for (const [index, key] of kept.entries()) position[key] = index;
   const entries: Entry[] = [];
   const origins: number[] = [];
   const tails = new Map<bigint, number>();
@@ -251,20 +264,24 @@ export function specialise(classifier: Classifier, tier: Capabilities): Speciali
     if (next.kind === 'drop') return from.counted ? tailOf(from.gates) : next;
     if (next.kind !== 'node') return next;
     const key = keyOf(next.node);
-    if (!dropping.has(key)) return { kind: 'accept' };
-    const step = steps.get(key);
-    if (step?.gate === true) return resolve(step.otherwise, passed.get(key) ?? from);
-    const index = position.get(key);
-    if (index === undefined) throw new Error('bug: a reached step has no place');
+    if (dropping[key] !== 1) return { kind: 'accept' };
+    const step = steps[key];
+    if (step?.gate === true) {
+      const here = passed[key] ?? from;
+      const own = 1n << BigInt(gates.get(key) ?? 0);
+      return resolve(step.otherwise, { ...here, gates: here.gates | own });
+    }
+    const index = position[key] ?? -1;
+    if (index < 0) throw new Error('bug: a reached step has no place');
     return { kind: 'entry', index, uncertain: next.node.uncertain };
   };
 
   for (const key of kept) {
-    const step = steps.get(key);
+    const step = steps[key] ?? null;
     const entry = classifier.entries[key >> 1];
-    if (step === undefined || entry === undefined) throw new Error('bug: step without an entry');
-    const here = passed.get(key) ?? { gates: 0n, counted: false };
-    const counted = { ...here, counted: here.counted || step.counts.length > 0 };
+    if (step === null || entry === undefined) throw new Error('bug: step without an entry');
+    const here = passed[key] ?? NONE_PASSED;
+    const counted = counting(here, step);
     origins[entries.length] = key >> 1;
     entries.push({
       ...entry,
@@ -279,10 +296,11 @@ export function specialise(classifier: Classifier, tier: Capabilities): Speciali
     classifier: { ...classifier, stages: [], entries: [...entries, ...tailEntries] },
     fates: fatesOf(classifier, steps),
     origins,
+    tail: kept.length,
   };
 }
 
-function fatesOf(classifier: Classifier, steps: ReadonlyMap<number, Step>): Fate[] {
+function fatesOf(classifier: Classifier, steps: Steps): Fate[] {
   const rank: Record<Fate['kind'], number> = {
     'not-reached': 0,
     'handed-on': 1,
@@ -291,15 +309,15 @@ function fatesOf(classifier: Classifier, steps: ReadonlyMap<number, Step>): Fate
   };
   let blocker: number | null = null;
   return classifier.entries.map((_, index) => {
-    const fates = [0, 1].flatMap((uncertain) => steps.get(index * 2 + uncertain)?.fate ?? []);
+    const fates = [0, 1].flatMap((uncertain) => steps[index * 2 + uncertain]?.fate ?? []);
     const best = fates.reduce<Fate | null>(
       (a, b) => (a === null || rank[b.kind] > rank[a.kind] ? b : a),
       null,
     );
     if (best === null) return { kind: 'not-reached', by: blocker };
     const always = [0, 1].every((uncertain) => {
-      const step = steps.get(index * 2 + uncertain);
-      return step === undefined || (step.tests.length === 0 && step.then.kind === 'unknown');
+      const step = steps[index * 2 + uncertain] ?? null;
+      return step === null || (step.tests.length === 0 && step.then.kind === 'unknown');
     });
     if (always) blocker = index;
     return best;

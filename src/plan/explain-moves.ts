@@ -2,8 +2,9 @@ import { formatRuleId, type RuleId } from '../ir/ruleset.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Change, listChanges } from './explain-changes.ts';
 import { type Situation, specialiseFor } from './place.ts';
-import { entriesByRule, rulesOf, viewRule, walkOf } from './plan.ts';
+import { entriesByRule, rulesOf, viewRule } from './plan.ts';
 import type { PlannedReason } from './report.ts';
+import { walkOf } from './walk.ts';
 
 /** What a tier would do for one rule. */
 export interface Trial {

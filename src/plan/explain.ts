@@ -184,12 +184,9 @@ function findTakers({ flattened }: PlacedTier, rule: Rule): Explanation['takenBy
 
 /** What each tier does with the rule, by its own. */
 function viewTiers(situation: Situation, tiers: readonly PlacedTier[], rule: Rule): TierView[] {
-  const key = formatRuleId(rule.id);
   return tiers.map((tier) => {
-    const planned = planRules(situation.ruleset, [tier]).find(
-      (one) => formatRuleId(one.rule) === key,
-    );
-    if (planned === undefined) throw new Error(`bug: ${key} is not planned`);
+    const [planned] = planRules(situation.ruleset, [tier], [rule]);
+    if (planned === undefined) throw new Error(`bug: ${formatRuleId(rule.id)} is not planned`);
     const decides = planned.tier !== HOST;
     return { tier: tier.profile.name, decides, reasons: planned.reasons, cost: planned.cost };
   });
@@ -205,17 +202,15 @@ function findProfiles(
   others: readonly Profile[],
   rule: Rule,
 ): readonly Move[] {
-  const key = formatRuleId(rule.id);
   return others.flatMap((profile): readonly Move[] => {
     if (tryRule(situation, profile, rule.id)?.decides !== true) return [];
     const placed = placeTier(situation, profile);
     if (!placed.ok) return [];
-    const planned = planRules(situation.ruleset, [placed.value]);
-    const decides = planned.some((one) => formatRuleId(one.rule) === key && one.tier !== HOST);
+    const [planned] = planRules(situation.ruleset, [placed.value], [rule]);
     const change = `--profile ${profile.name}`;
-    if (!decides) return [];
+    if (planned === undefined || planned.tier === HOST) return [];
     const tier = profile.name;
-    const partly = planned.some((one) => formatRuleId(one.rule) === key && one.reasons.length > 0);
+    const partly = planned.reasons.length > 0;
     return [{ kind: 'profile', change, tier, partly, equivalent: true, conflicts: [] }];
   });
 }

@@ -1,4 +1,5 @@
 import { formatRuleId } from '../ir/ruleset.ts';
+import { describeOffer, describeTogether } from './concessions.ts';
 import {
   type ChainGroups,
   countTiers,
@@ -166,7 +167,10 @@ export function formatHtml(report: PlanReport, shown = report.rules): string {
   const notes = createFootnotes();
   const chains = groupRules(shown, MANY_GROUPS).map((chain) => formatChain(chain, notes));
   const footnotes = notes.lines().map((note) => `<p class="why">${escapeHtml(note)}</p>`);
-  const offers = report.concessions.map(({ name, unlocks }) => [code(name), number(`${unlocks}`)]);
+  const offers = report.concessions
+    .map(describeOffer)
+    .map(([option, what]) => [code(option), escapeHtml(what)]);
+  const together = describeTogether(report);
   const title = `Offload plan for ${escapeHtml(report.device)}`;
   return [
     '<!DOCTYPE html>',
@@ -181,7 +185,8 @@ export function formatHtml(report: PlanReport, shown = report.rules): string {
     ...chains,
     ...footnotes,
     ...formatUsage(report),
-    ...section('Concessions that would move more', ['Concession', number('Rules')], offers),
+    ...section('Concessions that would move more', ['Concession', 'What it does'], offers),
+    ...(together === null ? [] : [`<p>${escapeHtml(together)}.</p>`]),
     ...formatFacts(report),
     ...formatFindings(report),
     '</body></html>',

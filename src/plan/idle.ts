@@ -1,9 +1,10 @@
 import type { Entry } from '../ir/classifier.ts';
 import { fieldKey, META } from '../ir/fields.ts';
 import { testedFields } from '../ir/operand.ts';
-import { nextTargets } from './dominators.ts';
+import { remember } from '../support/remember.ts';
+import { findDominators, nextTargets } from './dominators.ts';
 import { createCovers } from './findings-dead.ts';
-import { intersect, matchOf, unite, type Values } from './match.ts';
+import { implies, intersect, type Match, matchOf, unite, type Values } from './match.ts';
 
 /** What most of all tells packets apart; what is known of other fields is not followed. */
 const FOLLOWED: ReadonlySet<string> = new Set([META.l4proto.name, META.protocol.name]);
@@ -23,17 +24,23 @@ function join(a: State | null, b: State): State {
 
 /** What is true of a packet that matches; null when there is none. */
 function narrow(state: State, { tests, view }: Entry): State | null {
-  const asked = tests.filter((test) => testedFields(test).some((of) => FOLLOWED.has(fieldKey(of))));
+  const asked = followedOf(tests);
   if (asked.length === 0) return state;
-  const narrowed = new Map(state);
+  let narrowed: Map<string, Values> | null = null;
   for (const [key, values] of matchOf({ tests: asked, view }).fields) {
-    const old = narrowed.get(key);
+    const old = state.get(key);
+    if (old === values) continue;
     const both = old === undefined ? values : intersect(old, values);
     if (both.lo.length === 0) return null;
+    narrowed ??= new Map(state);
     narrowed.set(key, both);
   }
-  return narrowed;
+  return narrowed ?? state;
 }
+
+const followedOf = remember((tests: Entry['tests']): Entry['tests'] =>
+  tests.filter((test) => testedFields(test).some((of) => FOLLOWED.has(fieldKey(of)))),
+);
 
 /**
  * Entries that no packet matches because of the protocols that the ways to them are for: rules on UDP
@@ -57,6 +64,27 @@ export function findIdle(entries: readonly Entry[]): ReadonlySet<number> {
   return idle;
 }
 
+/** Up to so many entries are tried one by one; an index of them all would take longer. */
+const FEW = 40;
+
+/** `createCovers` for few entries that take everything. */
+function coverByHand(
+  entries: readonly Entry[],
+  matches: readonly Match[],
+  covering: readonly number[],
+): (index: number) => number | null {
+  const dominates = findDominators(entries);
+  return (index) => {
+    const match = matches[index];
+    if (match === undefined) return null;
+    const first = covering.find((by) => {
+      const other = matches[by];
+      return by < index && other !== undefined && implies(match, other) && dominates(by, index);
+    });
+    return first ?? null;
+  };
+}
+
 /**
  * Entries of a specialised classifier all of whose packets an earlier one hands on to the kernel, with
  * that one.
@@ -65,13 +93,18 @@ export function findHandedOn(entries: readonly Entry[]): ReadonlyMap<number, num
   const handing = [...entries.keys()].filter((index) => entries[index]?.then.kind === 'unknown');
   if (handing.length === 0) return new Map();
   const matches = entries.map(matchOf);
-  const coverOf = createCovers(
-    entries,
-    matches,
-    handing.filter((index) => matches[index]?.isNarrower === false),
-    () => Number.POSITIVE_INFINITY,
-    () => false,
-  );
+  const covering = handing.filter((index) => matches[index]?.isNarrower === false);
+  if (covering.length === 0) return new Map();
+  const coverOf =
+    covering.length > FEW
+      ? createCovers(
+          entries,
+          matches,
+          covering,
+          () => Number.POSITIVE_INFINITY,
+          () => false,
+        )
+      : coverByHand(entries, matches, covering);
   return new Map(
     [...entries.keys()].flatMap((index) => {
       const by = entries[index]?.rule === null ? null : coverOf(index);

@@ -1,4 +1,5 @@
 import { formatRuleId } from '../ir/ruleset.ts';
+import { describeOffer, describeTogether } from './concessions.ts';
 import {
   type ChainGroups,
   countTiers,
@@ -56,10 +57,9 @@ function formatChain({ chain, groups }: ChainGroups, notes: Footnotes): string[]
 
 /** What a reader of the ticket can do about rules that stay. */
 function nextSteps(report: PlanReport): string[] {
-  const steps = report.concessions.map(
-    ({ name, unlocks }) =>
-      `Decide whether \`--concede ${name}\` is acceptable: it moves ${unlocks} rule${unlocks === 1 ? '' : 's'}.`,
-  );
+  const steps = report.concessions
+    .map(describeOffer)
+    .map(([option, what]) => `Decide whether \`${option}\` is acceptable (${what}).`);
   const left = report.rules.filter(({ tier }) => tier === HOST);
   const asked = left.flatMap(({ reasons }) => reasons.flatMap(({ code }) => code));
   if (asked.some((code) => code.startsWith('fact/') || code.startsWith('counter/'))) {
@@ -113,7 +113,10 @@ export function formatMarkdown(report: PlanReport, shown = report.rules): string
     escapeText(name),
     escapeText(typeof value === 'string' ? value : value.join(', ')),
   ]);
-  const offers = report.concessions.map(({ name, unlocks }) => [name, `${unlocks}`]);
+  const offers = report.concessions
+    .map(describeOffer)
+    .map(([option, what]) => [formatCode(option), what]);
+  const together = describeTogether(report);
   return [
     `# Offload plan for ${escapeText(report.device)}`,
     ...table(['Tier', 'Rules', 'Share'], summary),
@@ -122,7 +125,8 @@ export function formatMarkdown(report: PlanReport, shown = report.rules): string
     ...chains,
     ...footnotes.flatMap((note) => ['', escapeText(note)]),
     ...section('Used', ['Tier', 'Resource', 'Used', 'Limit'], usage),
-    ...section('Concessions that would move more', ['Concession', 'Rules'], offers),
+    ...section('Concessions that would move more', ['Concession', 'What it does'], offers),
+    ...(together === null ? [] : ['', `${escapeText(together)}.`]),
     ...section('Facts relied on', ['Fact', 'Value'], facts),
     ...formatFindings(report),
     ...nextSteps(report),

@@ -4,6 +4,7 @@ import { isPlain } from '../ir/operand.ts';
 import { intervalOf, sortedElements } from '../ir/region.ts';
 import type { ElementSet, Operand, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
+import { remember } from '../support/remember.ts';
 
 /** Inclusive ranges in ascending order that neither overlap nor touch. */
 export interface Values {
@@ -140,15 +141,20 @@ function valuesOfSet(elements: ElementSet['elements']): Values | null {
   return values;
 }
 
+interface TestedValues {
+  readonly key: string;
+  readonly values: Values;
+}
+
 /** The field that a test asks for and the values that make it hold; null when it is none such. */
-function valuesOf(test: Test): { readonly key: string; readonly values: Values } | null {
+const valuesOf = remember((test: Test): TestedValues | null => {
   if (test.kind === 'unknown') return null;
   const found = test.kind === 'compare' ? comparedValues(test) : lookedUpValues(test);
   if (found === null) return null;
   const { operand, values } = found;
   const key = fieldKey(operand.field);
   return { key, values: test.negated ? complement(values, operand.field.width) : values };
-}
+});
 
 interface AskedValues {
   readonly operand: Operand;
@@ -187,8 +193,8 @@ function spellOperand({ field, mask, xor, shift }: Operand): string {
   return `${fieldKey(field)}&${mask}^${xor}<${shift}`;
 }
 
-/** Null when it cannot be said when the test holds. */
-function spellTest(test: Test, view: ViewName): string | null {
+/** Spells tests alike that hold for the same packets; null when it cannot be said when one holds. */
+export function spellTest(test: Test, view: ViewName): string | null {
   switch (test.kind) {
     case 'unknown':
       return null;
@@ -225,8 +231,17 @@ function viewKey(view: ViewName, key: string): string {
   return known;
 }
 
+const matchIn: Readonly<Record<ViewName, (tests: Entry['tests']) => Match>> = {
+  ingress: remember((tests) => readMatch(tests, 'ingress')),
+  l3: remember((tests) => readMatch(tests, 'l3')),
+};
+
 /** Reads an entry's tests; meta fields too are compared only within one view. */
 export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
+  return matchIn[view](tests);
+}
+
+function readMatch(tests: Entry['tests'], view: ViewName): Match {
   const fields = new Map<string, Values>();
   const others: string[] = [];
   let isNarrower = false;

@@ -1,18 +1,17 @@
-import {
-  capabilitiesOf,
-  compileXdp,
-  isXdpProfile,
-  type XdpArtifact,
-} from '../backends/ebpf-offload/compile.ts';
-import type { Classifier } from '../ir/classifier.ts';
+import type { AttachHook, Tier } from '../backends/backend.ts';
+import type { XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
 import { type Flattened, flatten } from '../ir/flatten.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type Specialised, specialise } from '../ir/specialise.ts';
-import type { Profile, XdpProfile } from '../profile/schema.ts';
-import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import type { Profile } from '../profile/schema.ts';
+import { type Diagnostic, type Result, succeed } from '../support/diagnostics.ts';
+import { openTier, type TierArtifact } from './backends.ts';
+import { type Fitted, fitTier } from './choose.ts';
+import { NOTHING_SETTLED, type Settled, settleFor } from './settle.ts';
+import { type Weights, weighRules } from './weights.ts';
 
 /** What is to be placed: a ruleset as one machine runs it, and what its operator gives up. */
 export interface Situation {
@@ -21,113 +20,123 @@ export interface Situation {
   readonly concessions: readonly Concession[];
   /** The value of the concession `reply-ports`; null where it is not granted. */
   readonly replyPorts: readonly PortRange[] | null;
+  /** Where programs are attached, `xdp` when left out. */
+  readonly hook?: AttachHook;
+}
+
+/** One tier with what it could decide of a ruleset, its size left aside. */
+export interface SeenTier {
+  readonly profile: Profile;
+  readonly tier: Tier<TierArtifact>;
+  /** The ruleset as it looks under the facts that hold on this tier. */
+  readonly flattened: Flattened;
+  readonly specialised: Specialised;
 }
 
 /** One tier with what it takes over. */
-export interface PlacedTier {
-  readonly profile: Profile;
-  /** The ruleset as it looks under the facts that hold on this tier. */
-  readonly flattened: Flattened;
-  readonly artifact: XdpArtifact;
-  /** Entries of the classifier beyond this one did not fit the tier; null when all did. */
-  readonly fitted: number | null;
+export interface PlacedTier extends SeenTier {
+  readonly artifact: TierArtifact;
+  readonly compiled: Fitted<TierArtifact>['compiled'];
+  /** What was chosen where not all fitted, else null. */
+  readonly choice: Fitted<TierArtifact>['choice'];
 }
 
-/** Facts that hold because of how the tier works. */
-function factsOn(profile: XdpProfile, facts: Facts): Facts {
-  return profile.receive.gro.value === 'switched-off' ? { ...facts, groOff: true } : facts;
+/** Looks at a ruleset as tiers see it; what several tiers see alike is worked out once. */
+export type Viewer = (tier: Tier<TierArtifact>) => SeenTier;
+
+/** Prepares to look at one situation through any number of tiers. */
+export function createViewer(situation: Situation): Viewer {
+  const { ruleset, facts } = situation;
+  const granted = new Set(situation.concessions);
+  const known = new Map<string, Flattened>();
+  const flattenFor = ({ receivePath }: Tier<TierArtifact>): Flattened => {
+    const { loopedCopies, switchesGroOff } = receivePath;
+    const key = `${loopedCopies} ${facts.groOff || switchesGroOff}`;
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const onTier = switchesGroOff ? { ...facts, groOff: true } : facts;
+    const flattened = flatten(ruleset, onTier, {
+      loopedCopies,
+      flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
+    });
+    const conceded = { ...flattened, classifier: concede(flattened.classifier, granted, ruleset) };
+    known.set(key, conceded);
+    return conceded;
+  };
+  return (tier) => {
+    const flattened = flattenFor(tier);
+    const capabilities = { ...tier.capabilities, mayMiscount: granted.has('counters') };
+    const specialised = specialise(flattened.classifier, capabilities);
+    return { profile: tier.profile, tier, flattened, specialised };
+  };
 }
 
-const TOO_BIG = {
-  code: 'plan/capacity',
-  message: 'the tier has no room left for it',
-};
-
-/** The classifier with all entries from `count` on left to the kernel. */
-function cutClassifier(classifier: Classifier, count: number): Classifier {
-  const unknown = { kind: 'unknown', reason: TOO_BIG } as const;
-  const entries = classifier.entries.map((entry, index) =>
-    index < count
-      ? entry
-      : { ...entry, tests: [], counts: [], effects: [], then: unknown, otherwise: unknown },
-  );
-  return { ...classifier, entries };
-}
-
-function isTooBig(diagnostics: readonly Diagnostic[]): boolean {
-  return diagnostics.every(({ code }) => code === 'ebpf/too-big');
-}
-
-/** The ruleset as it looks on a tier; what is given up no longer binds it. */
-function flattenFor({ ruleset, facts, concessions, replyPorts }: Situation, profile: XdpProfile) {
-  const granted = new Set(concessions);
-  const flattened = flatten(ruleset, factsOn(profile, facts), {
-    loopedCopies: profile.receive.loopedCopies.value,
-    flows: { synIsNew: granted.has('syn-is-new'), replyPorts },
-  });
-  return { ...flattened, classifier: concede(flattened.classifier, granted) };
+function placeSeen(
+  seen: SeenTier,
+  situation: Situation,
+  weights: Weights,
+  settled: Settled,
+): Result<PlacedTier> {
+  const { flattened, specialised, tier } = seen;
+  const { classifier } = flattened;
+  const options = {
+    mayMiscount: situation.concessions.includes('counters'),
+    hook: situation.hook ?? 'xdp',
+  };
+  const fitted = fitTier(tier, { classifier, specialised, weights, settled, options });
+  if (!fitted.ok) return fitted;
+  const { compiled, choice } = fitted.value;
+  return { ...fitted, value: { ...seen, artifact: compiled.artifact, compiled, choice } };
 }
 
 /** What a tier could decide if it had room for everything; null for a tier without a backend. */
-export function specialiseFor(
-  situation: Situation,
-  profile: Profile,
-): { readonly flattened: Flattened; readonly specialised: Specialised } | null {
-  if (!isXdpProfile(profile)) return null;
-  const flattened = flattenFor(situation, profile);
-  const mayMiscount = situation.concessions.includes('counters');
-  const tier = { ...capabilitiesOf(profile), mayMiscount };
-  return { flattened, specialised: specialise(flattened.classifier, tier) };
+export function specialiseFor(situation: Situation, profile: Profile): SeenTier | null {
+  const tier = openTier(profile);
+  return tier.ok ? createViewer(situation)(tier.value) : null;
 }
 
 /**
- * Places a ruleset on one tier: everything it can decide or, where that is too big for it, the
- * longest beginning of the path that fits (found by halving; what fits grows with the beginning).
+ * Places a ruleset on one tier: everything it can decide or, where that is too big for it, what is
+ * worth most.
  */
 export function placeTier(situation: Situation, profile: Profile): Result<PlacedTier> {
-  if (!isXdpProfile(profile)) {
-    return fail(
-      errorAt(
-        'plan/tier-kind',
-        `profile ${profile.name}: no backend for kind ${profile.kind} yet`,
-        {
-          help: 'use a profile of kind xdp-native, xdp-generic or xdp-offload',
-        },
-      ),
-    );
-  }
-  const flattened = flattenFor(situation, profile);
-  const { classifier } = flattened;
-  const options = { mayMiscount: situation.concessions.includes('counters') };
-  const whole = compileXdp(classifier, profile, options);
-  const placed = { profile, flattened };
-  if (whole.ok) {
-    return succeed({ ...placed, artifact: whole.value, fitted: null }, whole.diagnostics);
-  }
-  if (!isTooBig(whole.diagnostics)) return whole;
-  let fitted = 0;
-  let tooMany = classifier.entries.length;
-  let best = compileXdp(cutClassifier(classifier, 0), profile, options);
-  while (tooMany - fitted > 1) {
-    const middle = (fitted + tooMany) >> 1;
-    const tried = compileXdp(cutClassifier(classifier, middle), profile, options);
-    if (tried.ok) {
-      fitted = middle;
-      best = tried;
-    } else tooMany = middle;
-  }
-  return best.ok ? succeed({ ...placed, artifact: best.value, fitted }, best.diagnostics) : best;
+  const placed = placeRuleset(situation, [profile]);
+  if (!placed.ok) return placed;
+  const [only] = placed.value;
+  if (only === undefined) throw new Error('bug: a profile without a tier');
+  return succeed(only, placed.diagnostics);
 }
 
-/** Places a ruleset on every tier, nearest to the wire first. */
+/** `placeTier` on a tier of an XDP kind, for what loads the object. */
+export function placeXdp(
+  situation: Situation,
+  profile: Profile,
+): Result<PlacedTier & { readonly artifact: XdpArtifact }> {
+  const placed = placeTier(situation, profile);
+  if (!placed.ok) return placed;
+  const { artifact } = placed.value;
+  if (!('elf' in artifact)) throw new Error('bug: this tier runs no XDP programs');
+  return { ...placed, value: { ...placed.value, artifact } };
+}
+
+/**
+ * Places a ruleset on every tier, nearest to the wire first. What one drops for certain does not
+ * come to those behind it, so they leave it out.
+ */
 export function placeRuleset(
   situation: Situation,
   profiles: readonly Profile[],
+  view: Viewer = createViewer(situation),
 ): Result<readonly PlacedTier[]> {
   const tiers: PlacedTier[] = [];
   const noticed: Diagnostic[] = [];
+  const weights = weighRules(situation.ruleset);
   for (const profile of profiles) {
-    const placed = placeTier(situation, profile);
+    const tier = openTier(profile);
+    if (!tier.ok) return tier;
+    const seen = view(tier.value);
+    const settled = tiers.length === 0 ? NOTHING_SETTLED : settleFor(seen, tiers);
+    const placed = placeSeen(seen, situation, weights, settled);
     if (!placed.ok) return placed;
     tiers.push(placed.value);
     noticed.push(...placed.diagnostics);

@@ -1,16 +1,15 @@
-import type { Classifier, Entry } from '../ir/classifier.ts';
-import { CONCESSIONS, type Concession } from '../ir/concede.ts';
+import type { Entry } from '../ir/classifier.ts';
 import type { Facts } from '../ir/facts.ts';
 import { formatRuleId, type Rule, type Ruleset } from '../ir/ruleset.ts';
-import type { Fate, Specialised } from '../ir/specialise.ts';
+import type { Fate } from '../ir/specialise.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Reason, type Result, succeed } from '../support/diagnostics.ts';
+import { explainRoom, guardReason } from './capacity.ts';
+import { offerConcessions } from './concessions.ts';
 import { describeFacts } from './facts.ts';
 import { findFindings } from './findings.ts';
-import { findHandedOn, findIdle } from './idle.ts';
 import { type PlacedTier, placeRuleset, type Situation } from './place.ts';
 import {
-  type ConcessionOffer,
   HOST,
   PLAN_FORMAT,
   type PlannedReason,
@@ -19,20 +18,12 @@ import {
   quoteEntry,
   type TierUsage,
 } from './report.ts';
+import { type SpecialisedWalk, walkOf } from './walk.ts';
 
 /** What became of one rule in one tier. */
 export interface RuleView {
   readonly decides: boolean;
   readonly reasons: readonly PlannedReason[];
-}
-
-/** Instructions by the rule they come from. */
-function countInsns({ artifact }: PlacedTier): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const { rule } of artifact.assembly.lines) {
-    if (rule !== null) counts.set(rule, (counts.get(rule) ?? 0) + 1);
-  }
-  return counts;
 }
 
 /** Indices of entries by rule. */
@@ -97,102 +88,89 @@ const NOTHING_TO_DROP: Reason = {
     'no rule behind it drops anything that could be dropped here, so there is no need to look',
 };
 
-/** A classifier and what a tier makes of it. */
-export interface SpecialisedWalk {
-  readonly entries: readonly Entry[];
-  readonly fates: readonly Fate[];
-  /** Entries that the tier has and that packets may match. */
-  readonly present: ReadonlySet<number>;
-}
-
 /** A tier with what is asked of it for every rule. */
 interface PreparedTier {
   readonly tier: PlacedTier;
-  readonly insns: ReadonlyMap<string, number>;
   readonly indices: ReadonlyMap<string, readonly number[]>;
   readonly walk: SpecialisedWalk;
 }
 
-/**
- * The walk of a classifier given to `specialise`, with its result. Entries whose packets have all been
- * handed on before are not reached, and those that no packet matches are not present.
- */
-export function walkOf({ entries }: Classifier, specialised: Specialised): SpecialisedWalk {
-  const { classifier, origins } = specialised;
-  const handedOn = findHandedOn(classifier.entries);
-  const idle = findIdle(entries);
-  const present = new Set<number>();
-  const fates = [...specialised.fates];
-  for (const [index, origin] of origins.entries()) {
-    const by = handedOn.get(index);
-    if (by === undefined) present.add(origin);
-    else fates[origin] = { kind: 'not-reached', by: origins[by] ?? null };
-  }
-  // An entry can be there twice; one that is reached is enough.
-  for (const origin of present) fates[origin] = specialised.fates[origin] ?? { kind: 'kept' };
-  for (const index of idle) present.delete(index);
-  return { entries, fates, present };
-}
-
 function prepareTier(tier: PlacedTier): PreparedTier {
   const { classifier } = tier.flattened;
-  return {
-    tier,
-    insns: countInsns(tier),
-    indices: entriesByRule(classifier.entries),
-    walk: walkOf(classifier, tier.artifact.specialised),
-  };
+  const walk = walkOf(classifier, tier.specialised, tier.choice);
+  return { tier, indices: entriesByRule(classifier.entries), walk };
 }
 
 /** Whether a tier decides packets for a rule with these entries, and what stands in its way. */
 export function viewRule(
   indices: readonly number[],
-  { entries, fates, present }: SpecialisedWalk,
+  { entries, fates, present, deciding }: SpecialisedWalk,
 ): RuleView {
-  const drops = (index: number): boolean => entries[index]?.then.kind === 'drop';
-  const counts = (index: number): boolean => (entries[index]?.counts.length ?? 0) > 0;
-  const kept = indices.filter((index) => present.has(index) && fates[index]?.kind === 'kept');
-  const decides = kept.some((index) => drops(index) || counts(index));
+  const decides = indices.some((index) => deciding.has(index) && fates[index]?.kind === 'kept');
   const reasons = indices.flatMap((index) => {
     const fate = fates[index];
     const reason = fate === undefined ? null : reasonOf(fate, entries, fates);
     return reason ?? [];
   });
   if (reasons.length > 0 || decides) return { decides, reasons: uniqueReasons(reasons) };
-  const reason = kept.length > 0 || indices.some(drops) ? NO_DROP : NOTHING_TO_DROP;
-  return { decides, reasons: [reason] };
+  const isThere = indices.some((index) => present.has(index));
+  const drops = indices.some((index) => entries[index]?.then.kind === 'drop');
+  return { decides, reasons: [isThere || drops ? NO_DROP : NOTHING_TO_DROP] };
 }
+
+/** What the tier says about one rule; size is a reason of its own. */
+function viewInTier(
+  key: string,
+  indices: readonly number[],
+  { tier, walk }: PreparedTier,
+): RuleView {
+  const view = viewRule(indices, walk);
+  const { choice, profile } = tier;
+  if (choice === null) return view;
+  if (choice.settled.has(key)) return { decides: false, reasons: [SETTLED] };
+  const own = view.reasons.filter(({ code }) => !SIZE_ASIDE.has(code));
+  const room = explainRoom(profile.name, choice, key);
+  const isGuard = !view.decides && indices.some((index) => walk.present.has(index));
+  const reasons = [...own, ...room, ...(isGuard ? [guardReason(profile.name)] : [])];
+  return { ...view, reasons: reasons.length > 0 || view.decides ? reasons : view.reasons };
+}
+
+const SETTLED: Reason = {
+  code: 'plan/settled',
+  message: 'a tier before this one drops its packets, none are left to drop here',
+};
+
+/** Reasons that are about rules that need nothing; a choice gives better ones. */
+const SIZE_ASIDE: ReadonlySet<string> = new Set([NO_DROP.code]);
 
 /** Every rule of the ruleset, in listing order. */
 export function rulesOf(ruleset: Ruleset): readonly Rule[] {
   return ruleset.tables.flatMap(({ chains }) => chains.flatMap(({ rules }) => rules));
 }
 
-/** Every rule of the ruleset with its tier and its reasons, in listing order. */
-export function planRules(ruleset: Ruleset, tiers: readonly PlacedTier[]): PlannedRule[] {
+/** Rules of the ruleset, all unless told which, with tier and reasons, in the order given. */
+export function planRules(
+  ruleset: Ruleset,
+  tiers: readonly PlacedTier[],
+  rules: readonly Rule[] = rulesOf(ruleset),
+): PlannedRule[] {
   const prepared = tiers.map(prepareTier);
-  return rulesOf(ruleset).map((rule) => {
+  return rules.map((rule) => {
     const key = formatRuleId(rule.id);
     const reasons: PlannedReason[] = [];
     for (const own of prepared) {
-      const { tier, insns, walk } = own;
-      const { leftOut } = tier.flattened;
+      const { tier } = own;
       const indices = own.indices.get(key) ?? [];
-      const out = leftOut.get(key);
+      const out = tier.flattened.leftOut.get(key);
       if (out !== undefined) {
         reasons.push(out);
         if (indices.length === 0) continue;
       }
-      const view = viewRule(indices, walk);
+      const view = viewInTier(key, indices, own);
       if (view.decides) {
-        const cost = { insns: insns.get(key) ?? 0 };
-        return {
-          rule: rule.id,
-          text: rule.text,
-          tier: tier.profile.name,
-          reasons: view.reasons,
-          cost,
-        };
+        const cost = tier.artifact.costs.get(key) ?? {};
+        const { name } = tier.profile;
+        return { rule: rule.id, text: rule.text, tier: name, reasons: view.reasons, cost };
       }
       reasons.push(...view.reasons);
     }
@@ -212,36 +190,6 @@ function usageOf(tiers: readonly PlacedTier[]): TierUsage[] {
   );
 }
 
-function onHost(rules: readonly PlannedRule[]): number {
-  return rules.filter(({ tier }) => tier === HOST).length;
-}
-
-/** What granting each concession alone, and all of them, would move. */
-function offerConcessions(
-  situation: Situation,
-  profiles: readonly Profile[],
-  host: number,
-): ConcessionOffer[] {
-  const names = Object.keys(CONCESSIONS) as Concession[]; // the keys of a const object
-  return names
-    .filter((name) => !situation.concessions.includes(name))
-    .flatMap((name) => {
-      const granted = { ...situation, concessions: [...situation.concessions, name] };
-      const placed = placeRuleset(granted, profiles);
-      if (!placed.ok) return [];
-      const unlocks = host - onHost(planRules(situation.ruleset, placed.value));
-      return unlocks > 0 ? [{ name, unlocks }] : [];
-    });
-}
-
-/** Whether any reason in the plan could be conceded away; saves planning again for nothing. */
-function isConcedable(rules: readonly PlannedRule[], classifierEffects: boolean): boolean {
-  return (
-    classifierEffects ||
-    rules.some(({ reasons }) => reasons.some(({ code }) => code.startsWith('counter/')))
-  );
-}
-
 /** Says for every rule which tier decides it and why not an earlier one. */
 export function planRuleset(
   situation: Situation,
@@ -251,12 +199,7 @@ export function planRuleset(
   const placed = placeRuleset(situation, profiles);
   if (!placed.ok) return placed;
   const rules = planRules(situation.ruleset, placed.value);
-  const effects = placed.value.some(({ flattened }) =>
-    flattened.classifier.entries.some((entry) => entry.effects.some(({ external }) => external)),
-  );
-  const concessions = isConcedable(rules, effects)
-    ? offerConcessions(situation, profiles, onHost(rules))
-    : [];
+  const { offers, together } = offerConcessions(situation, placed.value);
   return succeed(
     {
       format: PLAN_FORMAT,
@@ -264,7 +207,8 @@ export function planRuleset(
       profiles: profiles.map(({ name }) => name),
       rules,
       usage: usageOf(placed.value),
-      concessions,
+      concessions: offers,
+      together,
       facts: describeFacts(givenFacts),
       findings: findFindings(situation.ruleset, situation.facts),
     },

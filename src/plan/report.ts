@@ -12,6 +12,23 @@ export const HOST = 'host';
 export interface PlannedReason extends Reason {
   /** The rule it stands behind, where that is the reason. */
   readonly by?: { readonly rule: RuleId; readonly text: string; readonly why: string };
+  /** Where the tier has no room: what the rule would take. */
+  readonly room?: RoomNeeded;
+  /** The message without what is the rule's own, for several rules together. */
+  readonly summary?: string;
+}
+
+/** What a rule would take of a tier that has not room for it, about, in its scarcest resource. */
+export interface RoomNeeded {
+  readonly resource: string;
+  /** Itself. */
+  readonly own: number;
+  /** The guard rows it depends on and that are not there yet: how many, and what they take. */
+  readonly guardRows: number;
+  readonly guards: number;
+  readonly left: number;
+  /** The rules worth most that are there instead, at most three. */
+  readonly instead: readonly RuleId[];
 }
 
 /** Where one rule is decided, and why not earlier. */
@@ -35,9 +52,19 @@ export interface TierUsage {
   readonly limit: number | null;
 }
 
-/** How many rules would leave `host` if this concession were granted. */
+/** How many rules would leave `host` if this concession were granted; tiers that are full take none. */
 export interface ConcessionOffer {
   readonly name: string;
+  readonly unlocks: number;
+  /** A usual value, where the concession has one; what it would move is an estimate then. */
+  readonly value?: string;
+  /** Facts that it needs and that are not known. */
+  readonly needs?: readonly string[];
+}
+
+/** Concessions that together move more than one alone; none of them is needless. */
+export interface JointOffer {
+  readonly names: readonly string[];
   readonly unlocks: number;
 }
 
@@ -48,7 +75,10 @@ export interface PlanReport {
   readonly profiles: readonly string[];
   readonly rules: readonly PlannedRule[];
   readonly usage: readonly TierUsage[];
+  /** Each by itself. */
   readonly concessions: readonly ConcessionOffer[];
+  /** All that help, at once; null where that is not more than one. */
+  readonly together: JointOffer | null;
   /** Facts the plan relied on, by name, as `--fact` takes them. */
   readonly facts: Readonly<Record<string, string | readonly string[]>>;
   /** About the ruleset itself, whatever the hardware is. */
@@ -84,7 +114,15 @@ export const MANY_GROUPS = 60;
 
 /** Equal for rules with the same tier for the same reasons. */
 function kindOf({ tier, reasons }: Pick<RuleGroup, 'tier' | 'reasons'>): string {
-  return JSON.stringify([tier, ...reasons.map(({ code, message }) => [code, message])]);
+  const said = reasons.map(({ code, message, summary }) => [code, summary ?? message]);
+  return JSON.stringify([tier, ...said]);
+}
+
+/** Reasons in words that hold for all rules of a group of one kind. */
+function sharedReasons([first, ...others]: readonly PlannedRule[]): readonly PlannedReason[] {
+  const reasons = first?.reasons ?? [];
+  if (others.length === 0) return reasons;
+  return reasons.map((reason) => ({ ...reason, message: reason.summary ?? reason.message }));
 }
 
 /** Puts groups together, near or far, that have the same name. */
@@ -105,7 +143,7 @@ function mergeGroups(
   }
   return [...merged.values()].map(({ first, rules, isSame }) => {
     const example = ({ code, message }: PlannedReason) => ({ code, message: `e.g. ${message}` });
-    return { ...first, rules, reasons: isSame ? first.reasons : first.reasons.map(example) };
+    return { ...first, rules, reasons: isSame ? sharedReasons(rules) : first.reasons.map(example) };
   });
 }
 
@@ -141,7 +179,7 @@ export function groupRules(
   }
   return [...chains].map(([chain, groups]) => {
     const whole = groups.map(({ tier, rules: own }) => {
-      return { tier, reasons: own[0]?.reasons ?? [], rules: own };
+      return { tier, reasons: sharedReasons(own), rules: own };
     });
     return { chain, groups: sumUpGroups(whole, most) };
   });

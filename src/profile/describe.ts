@@ -1,10 +1,13 @@
 import type { CbpfProfile, Profile, TcamProfile, XdpProfile } from './schema.ts';
 
-const NUMBER = new Intl.NumberFormat('en');
+/** `1,024`. Number formats are made when asked for: most commands print none, and it takes a while. */
+function group(value: number): string {
+  return value.toLocaleString('en');
+}
 
 /** `1 row`, `1,024 rows`. */
 function count(value: number, word: string): string {
-  return `${NUMBER.format(value)} ${word}${value === 1 ? '' : 's'}`;
+  return `${group(value)} ${word}${value === 1 ? '' : 's'}`;
 }
 
 /** Array and hash maps of the kernel may have 2^31 entries, array_map_alloc in kernel/bpf/arraymap.c. */
@@ -18,17 +21,17 @@ function describeXdp({ limits }: XdpProfile): string {
       : count(deviceInsns.value, 'device instruction');
   const most = Math.max(0, ...maps.kinds.map(({ maxEntries }) => maxEntries.value));
   if (maps.totalEntries !== undefined) {
-    return `${length}, ${NUMBER.format(maps.totalEntries.value)} map entries in all`;
+    return `${length}, ${group(maps.totalEntries.value)} map entries in all`;
   }
   return most === 0 || most >= KERNEL_ENTRIES
     ? `${length}, ${most === 0 ? 'no maps' : 'maps of any size'}`
-    : `${length}, maps of ${NUMBER.format(most)} entries`;
+    : `${length}, maps of ${group(most)} entries`;
 }
 
 function describeCbpf({ attach, limits }: CbpfProfile): string {
   const fewer = attach
     .filter(({ insns }) => insns.value < limits.insns.value)
-    .map(({ mode, insns }) => `${NUMBER.format(insns.value)} in ${mode}`);
+    .map(({ mode, insns }) => `${group(insns.value)} in ${mode}`);
   const length = count(limits.insns.value, 'instruction');
   return fewer.length === 0 ? length : `${length}, ${fewer.join(', ')}`;
 }
@@ -53,7 +56,7 @@ function describeTcam(profile: TcamProfile): string {
     if (rows !== null && !sizes.has(rows)) sizes.set(rows, name);
   }
   const alternatives = [...sizes].map(
-    ([rows, name]) => `${NUMBER.format(rows)}${sizes.size === 1 ? '' : ` ${name}`}`,
+    ([rows, name]) => `${group(rows)}${sizes.size === 1 ? '' : ` ${name}`}`,
   );
   const halved = limits.atomicUpdate?.value === 'doubles-rows' ? ' (half if atomic)' : '';
   const parts = [

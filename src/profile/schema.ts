@@ -119,6 +119,14 @@ const REFUSED = [
   'atomic-other',
   /** A word of a map value that is both added to atomically and read. */
   'read-of-atomic',
+  /** A map's key that is not on the stack, or not aligned to 4 there. */
+  'map-key',
+  /** Words of the context beside the frame's start and end. */
+  'context-other',
+  /** All helpers but map look-ups. */
+  'helper-other',
+  /** One instruction that reaches different kinds of memory on different ways. */
+  'mixed-pointers',
   'loops',
   'calls',
 ] as const;

@@ -86,7 +86,7 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
       return verdicts[2] === 'accepted' || verdicts[3] === 'accepted';
     });
     const [way, concessions] = WAYS[index % WAYS.length] ?? [{}, []];
-    const options = { ...CBPF_DEFAULTS, ...way };
+    const options = { ...CBPF_DEFAULTS, ...way, rule: null };
     const situation = { ruleset, facts: variant.facts, concessions, replyPorts: null };
     const { insns, returns } = unwrap(placeCbpf(situation, profile, options)).artifact;
     const machine = loadProgram(insns);

@@ -1,8 +1,11 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
-import { lockDirectory, pinDirectory, stateFile } from '../../src/deploy/paths.ts';
+import { ownerOf } from '../../src/deploy/owner-counts.ts';
+import { historyDirectory, lockFile, pinDirectory, stateFile } from '../../src/deploy/paths.ts';
 import { previewDeploy } from '../../src/deploy/preview.ts';
 import { renderStatus } from '../../src/deploy/render-status.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
@@ -46,9 +49,11 @@ function request(changes: Partial<DeployRequest> = {}): DeployRequest {
     program: 'filter',
     maps: null,
     counters: TEST_LAYOUT,
-    counterOwners: OWNERS,
+    owners: OWNERS.map(ownerOf),
     rulesetChecksum: 'sha256:1',
     force: false,
+    origin: null,
+    confirm: null,
     ...changes,
   };
 }
@@ -170,9 +175,9 @@ onKernel('counters of hardware, earlier programs and nftables are added up', asy
 }`);
   await lab.send(7);
   const handles = [counter(null, 0), counter(null, 1)];
-  await deploy({ counterOwners: handles });
+  await deploy({ owners: handles.map(ownerOf) });
   await lab.send(20);
-  await deploy({ counterOwners: handles });
+  await deploy({ owners: handles.map(ownerOf) });
   await lab.send(30);
   const line = (await status()).counters.find(({ index }) => index === 1);
   expect(line).toMatchObject({
@@ -188,15 +193,15 @@ onKernel('counters of hardware, earlier programs and nftables are added up', asy
 
 onKernel('counts follow a rule by its handle, and stay when it leaves the hardware', async () => {
   await loadRuleset('table netdev t { chain c { counter; counter; }; }');
-  await deploy({ counterOwners: [counter(2, 0), counter(3, 1)] });
+  await deploy({ owners: [counter(2, 0), counter(3, 1)].map(ownerOf) });
   await lab.send(5);
-  await deploy({ counterOwners: [counter(20, 0), counter(3, 7)] });
+  await deploy({ owners: [counter(20, 0), counter(3, 7)].map(ownerOf) });
   expect(await counted(3)).toMatchObject({ carried: { packets: 5, bytes: 300 } });
-  await deploy({ counterOwners: [counter(20, 0), counter(21, 1)] });
+  await deploy({ owners: [counter(20, 0), counter(21, 1)].map(ownerOf) });
   expect(await counted(3)).toMatchObject({ hardware: null, total: { packets: 5, bytes: 300 } });
   // Once the rule is deleted, its chain keeps the sum.
   await lab.run('nft', 'delete', 'rule', 'netdev', 't', 'c', 'handle', '3');
-  await deploy({ counterOwners: [counter(20, 0), counter(21, 1)] });
+  await deploy({ owners: [counter(20, 0), counter(21, 1)].map(ownerOf) });
   expect(await counted(3)).toBeUndefined();
   expect(renderStatus(await status())).toMatch(/netdev t c \(deleted rules\) +- +- +5 +300 /);
   expect(must(await undeploy()).counters).toContainEqual(
@@ -213,20 +218,20 @@ async function dieAfter(last: (argv: readonly string[]) => boolean): Promise<voi
       return work(...args);
     };
   }
-  const { run, writeFile: write, readFile: read, remove } = lab.transport;
+  const { run, hold, writeFile: write, readFile: read, remove } = lab.transport;
   const transport: Transport = {
     run: untilDeath(async (argv, options) => {
       const result = await run(argv, options);
       if (last(argv)) dead = true;
       return result;
     }),
+    hold,
     writeFile: untilDeath(write),
     readFile: untilDeath(read),
     remove: untilDeath(remove),
   };
   const result = await deployXdp(transport, request(), lab.paths);
   expect(result).toMatchObject({ ok: false, diagnostics: [{ code: 'deploy/io' }] });
-  await lab.run('rm', '-rf', lockDirectory(lab.paths, 'eth0'));
 }
 
 onKernel.each(['load', 'attach', 'dump'])(
@@ -262,10 +267,16 @@ onKernel('a preview says what would be done and changes nothing', async () => {
 });
 
 onKernel('two sessions do not deploy at once, and a dead one is forgotten', async () => {
-  const lock = lockDirectory(lab.paths, 'eth0');
-  await mkdir(lock, { recursive: true });
+  const lock = lockFile(lab.paths, 'eth0');
+  await mkdir(lab.paths.state, { recursive: true });
+  const other = spawn('flock', [lock, 'sh', '-c', 'echo locked; cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  await once(other.stdout, 'data');
   expect(await refusal({})).toEqual(['deploy/busy']);
-  await lab.run('touch', '-d', '20 minutes ago', lock);
+  other.kill('SIGKILL');
+  other.stdin.end();
+  await once(other.stdout, 'close');
   await deploy();
 });
 
@@ -299,7 +310,8 @@ onKernel.each(['native', 'generic'] as const)(
     expect(must(await undeploy()).removed).toMatchObject({ mode });
     expect(await looks()).toBe(before);
     expect(await pins()).toEqual([]);
-    expect(await readdir(lab.paths.state)).toEqual([]);
+    // Whoever waits for the lock has it open.
+    expect(await readdir(lab.paths.state)).toEqual(['eth0.lock']);
     const again = await undeploy();
     expect(again).toMatchObject({ ok: true, diagnostics: [{ code: 'deploy/nothing-attached' }] });
   },
@@ -330,7 +342,12 @@ onKernel('an object that does not load changes nothing', async () => {
   expect(await attachedId()).toBe(programId);
   expect(await lab.send(10)).toBe(0);
   expect(await readdir(pinDirectory(lab.paths, 'eth0'))).toEqual(['1']);
-  expect(await readdir(lab.paths.state)).toEqual(['eth0.json']);
+  expect((await readdir(lab.paths.state)).sort()).toEqual([
+    'eth0.history',
+    'eth0.json',
+    'eth0.lock',
+  ]);
+  expect((await readdir(historyDirectory(lab.paths, 'eth0'))).sort()).toEqual(['1.json', '1.o']);
   expect(await readFile(stateFile(lab.paths, 'eth0'), 'utf8')).toBe(state);
 });
 

@@ -57,7 +57,9 @@ async function expectNoDifference(
 
 onKernel.each(
   FEATURES.flatMap((feature) =>
-    ['xdp-native', 'netdevsim'].map((profile) => [feature.name, profile, feature] as const),
+    ['xdp-native', 'netdevsim', 'agilio'].map(
+      (profile) => [feature.name, profile, feature] as const,
+    ),
   ),
 )('%s (%s)', async (name, profile, feature) => {
   const frames = makeFrames(name.length, 4000, POOL);
@@ -91,46 +93,52 @@ onKernel('100,000 addresses in a set', { timeout: 120_000 }, async () => {
   expect(drops).toBeGreaterThanOrEqual(2000);
 });
 
-onKernel.each(['xdp-native', 'netdevsim'])('5,000 prefixes in a set (%s)', async (profile) => {
-  const random = createRandom(2);
-  const group = () => random.below(0x10000).toString(16);
-  const prefixes = [...new Set(Array.from({ length: 5000 }, () => `2001:db8:${group()}`))].map(
-    (prefix, index) => [prefix, index % 2 === 0 ? `${prefix}::/48` : `${prefix}:8000::/49`],
-  );
-  const elements = prefixes.map(([, element]) => element).join(', ');
-  const text = chain(
-    `set big { type ipv6_addr; flags interval; elements = { ${elements} }; }`,
-    'ip6 saddr @big',
-  );
-  const ip6 = prefixes.slice(0, 1000).map(([prefix]) => {
-    const bytes = new Uint8Array(16);
-    for (const [at, word] of `${prefix}`.split(':').entries()) {
-      new DataView(bytes.buffer).setUint16(2 * at, Number.parseInt(word, 16));
-    }
-    bytes[6] = random.below(256);
-    bytes[7] = random.below(256);
-    return bytes;
-  });
-  const frames = makeFrames(2, 8000, { ...EMPTY_POOL, ip6 }, { odd: 0 });
-  const drops = await expectNoDifference({ place: 'ingress', text }, frames, profile);
-  expect(drops).toBeGreaterThan(500);
-});
+onKernel.each(['xdp-native', 'netdevsim', 'agilio'])(
+  '5,000 prefixes in a set (%s)',
+  async (profile) => {
+    const random = createRandom(2);
+    const group = () => random.below(0x10000).toString(16);
+    const prefixes = [...new Set(Array.from({ length: 5000 }, () => `2001:db8:${group()}`))].map(
+      (prefix, index) => [prefix, index % 2 === 0 ? `${prefix}::/48` : `${prefix}:8000::/49`],
+    );
+    const elements = prefixes.map(([, element]) => element).join(', ');
+    const text = chain(
+      `set big { type ipv6_addr; flags interval; elements = { ${elements} }; }`,
+      'ip6 saddr @big',
+    );
+    const ip6 = prefixes.slice(0, 1000).map(([prefix]) => {
+      const bytes = new Uint8Array(16);
+      for (const [at, word] of `${prefix}`.split(':').entries()) {
+        new DataView(bytes.buffer).setUint16(2 * at, Number.parseInt(word, 16));
+      }
+      bytes[6] = random.below(256);
+      bytes[7] = random.below(256);
+      return bytes;
+    });
+    const frames = makeFrames(2, 8000, { ...EMPTY_POOL, ip6 }, { odd: 0 });
+    const drops = await expectNoDifference({ place: 'ingress', text }, frames, profile);
+    expect(drops).toBeGreaterThan(500);
+  },
+);
 
-onKernel.each(['xdp-native', 'netdevsim'])('2,000 concatenations (%s)', async (profile) => {
-  const random = createRandom(3);
-  const members = Array.from({ length: 2000 }, () => {
-    return [`10.0.${random.below(4)}.${random.below(256)}`, random.below(0x10000)] as const;
-  });
-  const elements = [...new Set(members.map(([ip, port]) => `${ip} . ${port}`))].join(', ');
-  const text = chain(
-    `set big { type ipv4_addr . inet_service; elements = { ${elements} }; }`,
-    'ip saddr . tcp dport @big',
-  );
-  const frames = members.flatMap(([saddr, dport], index) => [
-    ethernet({}, ipv4({ saddr }, tcp({ dport }))),
-    ethernet({}, ipv4({ saddr }, tcp({ dport: dport ^ (index % 3) }))),
-    ethernet({}, ipv4({ saddr }, index % 2 === 0 ? udp({ dport }) : icmp())),
-  ]);
-  const drops = await expectNoDifference({ place: 'ingress', text }, frames, profile);
-  expect(drops).toBeGreaterThan(2000);
-});
+onKernel.each(['xdp-native', 'netdevsim', 'agilio'])(
+  '2,000 concatenations (%s)',
+  async (profile) => {
+    const random = createRandom(3);
+    const members = Array.from({ length: 2000 }, () => {
+      return [`10.0.${random.below(4)}.${random.below(256)}`, random.below(0x10000)] as const;
+    });
+    const elements = [...new Set(members.map(([ip, port]) => `${ip} . ${port}`))].join(', ');
+    const text = chain(
+      `set big { type ipv4_addr . inet_service; elements = { ${elements} }; }`,
+      'ip saddr . tcp dport @big',
+    );
+    const frames = members.flatMap(([saddr, dport], index) => [
+      ethernet({}, ipv4({ saddr }, tcp({ dport }))),
+      ethernet({}, ipv4({ saddr }, tcp({ dport: dport ^ (index % 3) }))),
+      ethernet({}, ipv4({ saddr }, index % 2 === 0 ? udp({ dport }) : icmp())),
+    ]);
+    const drops = await expectNoDifference({ place: 'ingress', text }, frames, profile);
+    expect(drops).toBeGreaterThan(2000);
+  },
+);

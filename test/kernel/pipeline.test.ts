@@ -54,6 +54,7 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
       const lab = variant.router ? router : host;
       const comparison = await compareWithKernel(lab, text, optionsOf(variant, frames));
       expect(formatDifferences(comparison.differences), `seed ${seed}`).toBe('');
+      expect(comparison.pipeline.isCut).toBe(variant.share < 1);
       programDrops += comparison.programDrops;
     }
     expect(programDrops).toBeGreaterThan(0);

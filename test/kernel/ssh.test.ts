@@ -198,7 +198,7 @@ sshIt('plans for the ruleset and the facts of another machine', async () => {
       'nft',
       'add table inet t { chain in { type filter hook input priority 0; tcp dport 23 drop; }; }',
     );
-    there = await openSshLab(enter);
+    there = await openSshLab({ prefix: enter, address: '127.0.0.1', port: null });
     writeFileSync(there.file('known_hosts'), there.knownHost);
     writeFileSync(there.file('config'), 'IdentityFile ~/.ssh/plain\n');
     const cli = ['--import', 'tsx', join(PROJECT, 'src/cli/main.ts')];

@@ -5,7 +5,7 @@ import { prepare } from '../../src/ir/evaluate.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import { type Packet, parsePacket } from '../../src/ir/packet.ts';
 import { toHex } from '../../src/support/bits.ts';
-import { hasExtensions, loadCbpfProfile } from './cbpf-run.ts';
+import { loadCbpfProfile } from './cbpf-run.ts';
 import { isLeftToKernel } from './compare.ts';
 import { labFacts, unwrap } from './pipeline.ts';
 import { makeFrames } from './random-frames.ts';
@@ -67,7 +67,7 @@ export async function compareReference(
       const { value } = machine(packet.frame);
       const drops = value === compiled.returns.drop;
       if (drops) dropped += 1;
-      const isOpen = packet.odd !== null || isLeftToKernel(packet) || hasExtensions(packet);
+      const isOpen = packet.odd !== null || isLeftToKernel(packet, true);
       const isWrong =
         kept[at] !== Math.min(value, packet.frame.length) ||
         (drops && !surelyDropped(classifier, packet, facts.mac)) ||

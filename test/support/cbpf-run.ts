@@ -3,7 +3,7 @@ import type { Ancillary } from '../../src/backends/cbpf/interpret.ts';
 import { loadProgram } from '../../src/backends/cbpf/interpret.ts';
 import type { Dialect, LinkType } from '../../src/backends/cbpf/meaning.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
-import { type Packet, parsePacket } from '../../src/ir/packet.ts';
+import { parsePacket } from '../../src/ir/packet.ts';
 import { pkttypeOf } from '../../src/ir/prepare-test.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import type { CbpfProfile } from '../../src/profile/schema.ts';
@@ -88,12 +88,4 @@ export function compileDropper(
     }
     return value === all.returns.drop;
   };
-}
-
-const EXTENSIONS = [0, 43, 44, 51, 60];
-
-/** IPv6 packets with extension headers are handed on where their transport header matters. */
-export function hasExtensions({ ingress }: Packet): boolean {
-  if (ingress.nfproto !== 10) return false;
-  return EXTENSIONS.includes(ingress.frame[ingress.network + 6] ?? 0);
 }

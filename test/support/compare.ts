@@ -1,3 +1,4 @@
+import type { XdpArtifact } from '../../src/backends/ebpf-offload/compile.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
 import { type Outcome, prepare } from '../../src/ir/evaluate.ts';
 import type { Facts } from '../../src/ir/facts.ts';
@@ -7,7 +8,7 @@ import { compareNftCounters, compareProgramCounters, readSlots } from './compare
 import { withElfFile } from './elf-file.ts';
 import { hookVerdict, type KernelLab, type Observation, type XdpMode } from './kernel-lab.ts';
 import { LAB_HOOKS } from './lab-oracle.ts';
-import type { LoadedXdp } from './lab-xdp.ts';
+import { fillXdp, type LoadedXdp } from './lab-xdp.ts';
 import { type Pipeline, readLabRuleset, runPipeline } from './pipeline.ts';
 
 /**
@@ -63,6 +64,8 @@ export interface CompareOptions {
   readonly complete?: boolean;
   /** Name of a profile; `xdp-native` when left out. */
   readonly profile?: string;
+  /** Of the instructions that the whole program takes, the share that the tier has room for. */
+  readonly share?: number;
 }
 
 /** Turns off reassembly, so that fragments of one run do not meet those of an earlier one. */
@@ -90,8 +93,22 @@ const SHORTEST: Readonly<Record<number, number>> = {
   ...{ 1: 8, 6: 20, 17: 8, 33: 12, 58: 8, 132: 12, 136: 8 },
 };
 
-/** A cut transport header or a later fragment: a program may leave it to the kernel. */
-export function isLeftToKernel({ ingress, l3 }: Packet): boolean {
+/** Where an IPv6 header says what follows, and what is an extension header: RFC 8200. */
+const NEXT_HEADER = 6;
+const EXTENSIONS: readonly number[] = [0, 43, 44, 51, 60];
+
+function hasExtension({ ingress }: Packet): boolean {
+  const next = ingress.frame[ingress.network + NEXT_HEADER] ?? -1;
+  return ingress.protocol === ETH_P_IPV6 && EXTENSIONS.includes(next);
+}
+
+/**
+ * A cut transport header or a later fragment: a program may leave it to the kernel; one for a device
+ * with few instructions also IPv6 extension headers.
+ */
+export function isLeftToKernel(packet: Packet, isScarce: boolean): boolean {
+  if (isScarce && hasExtension(packet)) return true;
+  const { ingress, l3 } = packet;
   return [ingress, l3].some((view) => {
     if (view === null || view.transport === null) return false;
     if (view.fragment === 'later') return true;
@@ -183,13 +200,16 @@ function isExact(
   return packet.odd === null && !isExcused && reference.verdict !== 'unknown';
 }
 
+/** Loads the object and, as deploying does, fills its sets before it decides anything. */
 async function loadAndRun(
   lab: KernelLab,
-  elf: Uint8Array,
+  { elf, files }: XdpArtifact,
   frames: readonly Uint8Array[],
 ): Promise<{ readonly loaded: LoadedXdp; readonly actions: Uint8Array }> {
   return withElfFile(elf, async (path) => {
     const loaded = await lab.loadXdp(path);
+    const batch = files.find(({ suffix }) => suffix === '.maps');
+    if (batch !== undefined) await fillXdp(loaded, batch.content);
     return { loaded, actions: await lab.runXdp(loaded, frames) };
   });
 }
@@ -212,7 +232,7 @@ export async function compareWithKernel(
 ): Promise<Comparison> {
   const { facts, unknowns = false } = given;
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile);
+  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile, given.share);
   const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
@@ -222,7 +242,7 @@ export async function compareWithKernel(
   );
   const { loaded, actions } = await loadAndRun(
     lab,
-    pipeline.artifact.elf,
+    pipeline.artifact,
     sent.map(({ frame }) => frame),
   );
   const tier = prepare(pipeline.artifact.classifier, { mode: 'tier', mac: facts.mac });
@@ -235,7 +255,7 @@ export async function compareWithKernel(
     const packet = parsePacket(frame);
     const sample: Sample = {
       packet,
-      isExcused: pipeline.isCrowded || isLeftToKernel(packet),
+      isExcused: pipeline.isCrowded || isLeftToKernel(packet, pipeline.isScarce),
       hooks: LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook)).join(' '),
       kernel: fateOf(observation, index, packet, facts, pipeline.classifier.stages),
       program: actions[at] === XDP_DROP,
@@ -280,7 +300,12 @@ export async function compareAttached(
   options: CompareOptions & { readonly mode: XdpMode },
 ): Promise<Comparison> {
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), options.facts, options.profile);
+  const pipeline = await runPipeline(
+    await readLabRuleset(lab),
+    options.facts,
+    options.profile,
+    options.share,
+  );
   const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);
   const without = await lab.observe(frames);

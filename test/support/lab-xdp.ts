@@ -57,6 +57,16 @@ export function runLoadedXdp(
   return runLabHelper(helper, ['run', program.pin], frames, 1);
 }
 
+/** Runs a `FILE.maps` batch on the maps of one program. */
+export async function fillXdp({ mapDirectory }: LoadedXdp, batch: Uint8Array): Promise<void> {
+  const lines = new TextDecoder().decode(batch);
+  const bound = lines.replace(/^map update name (\S+)/gm, `map update pinned ${mapDirectory}/$1`);
+  // bpftool 7.1 may end a good batch with a bad status (see fillMaps in src/deploy/load.ts).
+  await runCommand('bpftool', ['batch', 'file', '-'], bound).catch((error: unknown) => {
+    if (!String(error).includes('reading batch file failed')) throw error;
+  });
+}
+
 interface DumpedElement {
   readonly key: readonly string[];
   readonly value?: readonly string[];

@@ -3,6 +3,8 @@ import {
   isXdpProfile,
   type XdpArtifact,
 } from '../../src/backends/ebpf-offload/compile.ts';
+import { dialectOf } from '../../src/backends/ebpf-offload/dialect.ts';
+import { fillMemory } from '../../src/backends/ebpf-offload/fill.ts';
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
@@ -10,7 +12,9 @@ import { type Facts, nothingKnown } from '../../src/ir/facts.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
+import { placeXdp } from '../../src/plan/place.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import type { XdpProfile } from '../../src/profile/schema.ts';
 import { formatDiagnostic, type Result } from '../../src/support/diagnostics.ts';
 import { parseIp, parseIp6 } from './addresses.ts';
 import type { KernelLab } from './kernel-lab.ts';
@@ -58,10 +62,54 @@ export interface Pipeline {
   readonly artifact: XdpArtifact;
   /** Some frames continue only because too many counters stand before what decides them. */
   readonly isCrowded: boolean;
+  /** The tier had not room for all that it could decide. */
+  readonly isCut: boolean;
+  /** Instructions are scarce: IPv6 packets with extension headers continue. */
+  readonly isScarce: boolean;
   /** Runs our interpreter on a frame; true is a drop. */
   readonly drops: (frame: Uint8Array) => boolean;
   /** Packets and bytes of the program's counters so far, by slot. */
   readonly counted: () => readonly (readonly [packets: bigint, bytes: bigint])[];
+}
+
+/** The profile with room for whatever is tested: what fits is another question. */
+function withRoom(profile: XdpProfile): XdpProfile {
+  const { deviceInsns, stack } = profile.limits;
+  if (deviceInsns === undefined) return profile;
+  const limits = {
+    ...profile.limits,
+    deviceInsns: { ...deviceInsns, value: 1_000_000 },
+    stack: { ...stack, value: 512 },
+  };
+  return { ...profile, limits };
+}
+
+/** The whole program, or what `plan` takes where there is room for a share of its instructions only. */
+async function compileShare(
+  ruleset: Ruleset,
+  facts: Facts,
+  profileName: string,
+  share: number,
+): Promise<Pick<Pipeline, 'classifier' | 'artifact' | 'isCrowded' | 'isCut' | 'isScarce'>> {
+  const { classifier } = flatten(ruleset, facts);
+  const profile = unwrap(await loadProfile(profileName));
+  if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
+  const compiled = compileXdp(classifier, withRoom(profile));
+  const artifact = unwrap(compiled);
+  const isCrowded = ({ diagnostics }: Result<unknown>): boolean =>
+    diagnostics.some(({ code }) => code === 'ebpf/pending-counters');
+  const isScarce = dialectOf(profile).scarceInsns;
+  if (share === 1) {
+    return { classifier, artifact, isCrowded: isCrowded(compiled), isCut: false, isScarce };
+  }
+  const value = Math.floor(share * (artifact.usage[0]?.used ?? 0));
+  const limits = { ...profile.limits, insns: { ...profile.limits.insns, value } };
+  const situation = { ruleset, facts, concessions: [], replyPorts: null };
+  const placed = placeXdp(situation, { ...profile, limits });
+  const { flattened, artifact: cut, choice } = unwrap(placed);
+  const isCut = choice !== null;
+  const whole = flattened.classifier;
+  return { classifier: whole, artifact: cut, isCrowded: isCrowded(placed), isCut, isScarce };
 }
 
 /** Ruleset to program, with our interpreter around it. */
@@ -69,18 +117,15 @@ export async function runPipeline(
   ruleset: Ruleset,
   facts: Facts,
   profileName = 'xdp-native',
+  share = 1,
 ): Promise<Pipeline> {
-  const { classifier } = flatten(ruleset, facts);
-  const profile = unwrap(await loadProfile(profileName));
-  if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, profile);
-  const artifact = unwrap(compiled);
+  const compiled = await compileShare(ruleset, facts, profileName, share);
+  const { artifact } = compiled;
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
+  fillMemory(memory, artifact.sets);
   return {
-    classifier,
-    artifact,
-    isCrowded: compiled.diagnostics.some(({ code }) => code === 'ebpf/pending-counters'),
+    ...compiled,
     drops: (frame) => machine.run(frame).action === 1,
     counted: () => {
       const { counters } = artifact;

@@ -7,13 +7,14 @@ import { fileURLToPath } from 'node:url';
 import { threadId } from 'node:worker_threads';
 import { PROGRAM } from '../../src/backends/ebpf-offload/compile.ts';
 import { deployXdp } from '../../src/deploy/deploy.ts';
+import { ownerOf } from '../../src/deploy/owner-counts.ts';
 import { probeFacts } from '../../src/deploy/probe-facts.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
 import { openLocalTransport } from '../../src/deploy/transport.ts';
 import type { Facts } from '../../src/ir/facts.ts';
 import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readListing } from '../../src/nft/read-listing.ts';
-import { placeTier, type Situation } from '../../src/plan/place.ts';
+import { placeXdp, type Situation } from '../../src/plan/place.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { unwrap } from './pipeline.ts';
 import { runCommand } from './run-command.ts';
@@ -269,7 +270,7 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
     probe: async () => unwrap(await probeFacts(transport, 'eth0')),
     async deploy(situation, mode = 'native') {
       const profile = unwrap(await loadProfile(`xdp-${mode}`));
-      const { artifact } = unwrap(placeTier(situation, profile));
+      const { artifact } = unwrap(placeXdp(situation, profile));
       const request = {
         device: 'eth0',
         mode,
@@ -277,9 +278,11 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
         program: PROGRAM,
         maps: null,
         counters: artifact.counters,
-        counterOwners: artifact.owners,
+        owners: artifact.owners.map(ownerOf),
         rulesetChecksum: 'test',
         force: false,
+        origin: null,
+        confirm: null,
       };
       unwrap(await deployXdp(transport, request, paths));
     },

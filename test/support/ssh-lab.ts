@@ -47,8 +47,23 @@ function descendants(pid: number): number[] {
   return children.flatMap((child) => [child, ...descendants(child)]);
 }
 
-/** Starts sshd; `prefix` runs it elsewhere, as `nsenter --net=...`. Keys: `plain` and `locked` (secret). */
-export async function openSshLab(prefix: readonly string[] = []): Promise<SshLab> {
+/** Where sshd runs, and what it listens on. */
+export interface SshdPlace {
+  /** Runs it elsewhere, as `nsenter --net=...`. */
+  readonly prefix: readonly string[];
+  readonly address: string;
+  /** Null: any that is free. */
+  readonly port: number | null;
+}
+
+const HERE: SshdPlace = { prefix: [], address: '127.0.0.1', port: null };
+
+/** Starts sshd. Keys: `plain` and `locked` (secret). */
+export async function openSshLab({
+  prefix,
+  address,
+  port: fixed,
+}: SshdPlace = HERE): Promise<SshLab> {
   const root = mkdtempSync(join(tmpdir(), 'nfo-ssh-'));
   const home = join(root, 'home');
   mkdirSync(join(home, '.ssh'), { recursive: true, mode: 0o700 });
@@ -59,10 +74,10 @@ export async function openSshLab(prefix: readonly string[] = []): Promise<SshLab
   await makeKey(file('locked'), 'secret');
   const keys = ['plain', 'locked'].map((name) => readFileSync(file(`${name}.pub`), 'utf8'));
   writeFileSync(join(root, 'authorized'), keys.join(''));
-  const port = await freePort();
+  const port = fixed ?? (await freePort());
   const settings = [
     `Port ${port}`,
-    'ListenAddress 127.0.0.1',
+    `ListenAddress ${address}`,
     `HostKey ${join(root, 'host')}`,
     `AuthorizedKeysFile ${join(root, 'authorized')}`,
     `PidFile ${join(root, 'pid')}`,
@@ -90,7 +105,7 @@ export async function openSshLab(prefix: readonly string[] = []): Promise<SshLab
     port,
     home,
     file,
-    knownHost: `[127.0.0.1]:${port} ${type} ${key.trim()}\n`,
+    knownHost: `[${address}]:${port} ${type} ${key.trim()}\n`,
     async cut() {
       for (const pid of descendants(server.pid ?? 0)) {
         try {

@@ -16,6 +16,8 @@ export interface Variant {
   readonly complete: boolean;
   readonly profile: string;
   readonly inetIngress: boolean;
+  /** See `CompareOptions`. */
+  readonly share: number;
   readonly topology: Topology;
   readonly devices: readonly string[];
   /** Text in front of every ruleset. */
@@ -38,6 +40,7 @@ function variant(
     complete: true,
     profile: 'xdp-native',
     inetIngress: false,
+    share: 1,
     topology: 'plain',
     devices: ['eth0'],
     head: '',
@@ -49,6 +52,7 @@ function variant(
 const HOST: readonly LabHook[] = ['ingress', 'prerouting', 'input'];
 const ROUTER: readonly LabHook[] = ['prerouting', 'input', 'forward'];
 const SIMULATED = { profile: 'netdevsim' };
+const CARD = { profile: 'agilio' };
 const PARTLY = { complete: false };
 
 const VLAN = {
@@ -113,14 +117,18 @@ export const VARIANTS: readonly Variant[] = [
   variant('ingress', ['ingress'], labFacts(null)),
   variant('inet ingress', ['ingress'], labFacts(null), { inetIngress: true }),
   variant('ingress, simulated card', ['ingress'], labFacts(null), SIMULATED),
+  variant('ingress, card', ['ingress'], labFacts(null), CARD),
   variant('prerouting', ['prerouting'], labFacts(null)),
   variant('host, input', ['input'], labFacts('host')),
   variant('host, all hooks', HOST, labFacts('host'), { inetIngress: true }),
   variant('host, simulated card', HOST, labFacts('host'), SIMULATED),
+  variant('host, card', HOST, labFacts('host'), CARD),
   variant('router, forward', ['forward'], labFacts('router')),
   variant('router, input and forward', ['input', 'forward'], labFacts('router')),
   variant('router, all hooks', ROUTER, labFacts('router')),
   variant('router, simulated card', ROUTER, labFacts('router'), SIMULATED),
+  variant('tier too small', HOST, labFacts('host'), { ...PARTLY, share: 0.5, inetIngress: true }),
+  variant('router, card', ROUTER, labFacts('router'), CARD),
   variant('no role', HOST, labFacts(null), PARTLY),
   variant('no mac', HOST, { ...labFacts('host'), mac: null }, PARTLY),
   variant('no addresses', HOST, { ...labFacts('host'), localAddresses: null }, PARTLY),
@@ -141,6 +149,7 @@ export const VARIANTS: readonly Variant[] = [
   variant('unknowns, host', HOST, labFacts('host'), { unknowns: true, inetIngress: true }),
   variant('unknowns, router', ROUTER, labFacts('router'), { unknowns: true }),
   variant('unknowns, simulated card', HOST, labFacts('host'), { unknowns: true, ...SIMULATED }),
+  variant('unknowns, card', HOST, labFacts('host'), { unknowns: true, ...CARD }),
   variant('unknowns, no role', HOST, labFacts(null), { unknowns: true, complete: false }),
 ];
 
@@ -194,8 +203,8 @@ export const PATH_VARIANTS: readonly Variant[] = [
 
 /** What `compareWithKernel` has to know of a variant. */
 export function optionsOf(
-  { facts, unknowns, complete, profile }: Variant,
+  { facts, unknowns, complete, profile, share }: Variant,
   frames: readonly Uint8Array[],
 ): CompareOptions {
-  return { facts, unknowns, complete, profile, frames };
+  return { facts, unknowns, complete, profile, share, frames };
 }

@@ -29,6 +29,7 @@ const report: PlanReport = {
     { tier: 'xdp-native', resource: 'maps', used: 1, limit: null },
   ],
   concessions: [{ name: 'syn-is-new', unlocks: 7 }],
+  together: null,
   facts: { role: 'router', 'local-address': ['10.0.0.1', '10.0.1.1'] },
   findings: [],
 };

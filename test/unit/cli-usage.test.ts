@@ -66,6 +66,14 @@ it('a ruleset file that is not there is refused', async () => {
   expect(run.exitCode).toBe(1);
 });
 
+it('a concession that cannot help is refused', async () => {
+  const input = JSON.stringify({ nftables: [{ metainfo: { json_schema_version: 1 } }] });
+  const run = await runCli(['plan', '-', '--dev', 'eth0', '--concede', 'log'], { input });
+  expect(run.stderr).toContain('--concede log: no rule logs');
+  expect(run.exitCode).toBe(1);
+  expect(run.stdout).toBe('');
+});
+
 it('a bad profile is refused with its place', async () => {
   const file = join(mkdtempSync(join(tmpdir(), 'nft-offload-')), 'mine.json');
   writeFileSync(file, '{\n  "kind": "xdp"\n}\n');

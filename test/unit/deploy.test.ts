@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { inspectDevice } from '../../src/deploy/attachment.ts';
 import { countFlows, isFresh } from '../../src/deploy/conntrack.ts';
 import { checkDeviceName, deviceKey } from '../../src/deploy/device-name.ts';
 import { foldGoneRules } from '../../src/deploy/gone-rules.ts';
@@ -26,6 +27,9 @@ function fakeTransport(
     async run(argv) {
       log.push(argv.join(' '));
       return { code: 0, stdout: '', stderr: '', ...answer(argv) };
+    },
+    async hold() {
+      return { line: 'locked', release: async () => {} };
     },
     async writeFile(path) {
       log.push(`write ${path}`);
@@ -122,8 +126,10 @@ it('removes everything of a generation that cannot be loaded', async () => {
   expect(log).toEqual([
     `mkdir -p -m 700 ${directory}/maps`,
     'write /run/nft-offload/eth0.o',
+    'dmesg',
     `bpftool -- prog load /run/nft-offload/eth0.o ${directory}/program type xdp dev eth0 pinmaps ${directory}/maps`,
     'remove /run/nft-offload/eth0.o',
+    'dmesg',
     `rm -rf --one-file-system -- ${directory}`,
   ]);
 });
@@ -260,6 +266,7 @@ it('prints names without control characters', () => {
     device: 'e\u001b[2Jth',
     attachment: { kind: 'foreign', programs: [{ mode: 'generic', id: 3, name: 'x' }] },
     drift: [{ code: 'deploy/replaced', message: 'somebody replaced it' }],
+    kept: [],
     counters: [],
   });
   expect(text).toBe(
@@ -281,4 +288,20 @@ it('does not take an empty answer for a machine that knows no flow', async () =>
   const silent = fakeTransport(() => ({ stdout: '' })).transport;
   expect(await countFlows(silent)).toBeNull();
   expect(await isFresh(silent)).toBe(false);
+});
+
+it('sees filters of tc that run in the NIC beside programs of XDP', async () => {
+  const link = '[{"ifname":"eth0","ifindex":2}]';
+  // What tc 6.1 prints of netdevsim, and of a filter that runs in the host.
+  const inNic =
+    '{"protocol":"all","pref":1,"kind":"bpf","chain":0,"options":{"handle":"0x1","bpf_name":"p:[*fsobj]","direct-action":true,"skip_sw":true,"in_hw":true,"prog":{"id":5,"name":"nft_offload","tag":"379035281fa5e343","jited":0}}}';
+  const head = '{"protocol":"all","pref":1,"kind":"bpf","chain":0}';
+  const inHost = inNic.replace('"in_hw"', '"not_in_hw"').replace('"id":5', '"id":6');
+  const { transport } = fakeTransport((argv) => ({
+    stdout: argv[0] === 'tc' ? `[${head},${inNic},${inHost}]` : link,
+  }));
+  const device = await inspectDevice(transport, 'eth0');
+  expect(device).toMatchObject({
+    value: { programs: [{ mode: 'offload-tc', id: 5, name: 'nft_offload' }] },
+  });
 });

@@ -177,7 +177,7 @@ it('puts islands where control does not come along', () => {
   expect(assembled([jeq(r1, 0, 'more'), ...insns], 'islands').lines).toHaveLength(40_006);
 });
 
-it('says when chains of jumps cannot carry a program', () => {
+it('says when chains of jumps cannot carry a program', { timeout: 120_000 }, () => {
   const count = 40_000;
   const fronts = Array.from({ length: count }, (_, index) => jeq(r0, index, `body ${index}`));
   const bodies = Array.from({ length: count }, (_, index) => [label(`body ${index}`), exit()]);

@@ -26,6 +26,7 @@ function reportOf(rules: readonly PlannedRule[]): PlanReport {
     rules,
     usage: [],
     concessions: [{ name: 'log', unlocks: 2 }],
+    together: null,
     facts: {},
     findings: [],
   };
@@ -84,13 +85,13 @@ it('writes Markdown for a ticket', () => {
 
 ## Concessions that would move more
 
-| Concession | Rules |
+| Concession | What it does |
 | --- | --- |
-| log | 2 |
+| \`--concede log\` | moves 2 rules |
 
 ## What to do next
 
-- Decide whether \`--concede log\` is acceptable: it moves 2 rules.
+- Decide whether \`--concede log\` is acceptable (moves 2 rules).
 - For rules behind an undecided one, \`nft-offload explain RULE\` says what moves them.
 - \`nft-offload deploy --dry-run\` shows the steps that put this in place.`);
 });

@@ -16,6 +16,7 @@ function machine(files: () => Files, bridges = '[]'): Transport {
     writeFile: refuse,
     readFile: refuse,
     remove: refuse,
+    hold: refuse,
   };
 }
 

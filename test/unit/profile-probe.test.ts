@@ -62,6 +62,7 @@ function answer(answers: Answers): { readonly transport: Transport; readonly ask
       if (found === undefined) return { code: 127, stdout: '', stderr: '' };
       return typeof found === 'string' ? { code: 0, stdout: found, stderr: '' } : found;
     },
+    hold: refuse,
     writeFile: refuse,
     readFile: refuse,
     remove: refuse,

@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import { quoteWord } from '../../src/deploy/shell.ts';
 import { resolveSettings } from '../../src/deploy/ssh/config.ts';
 import { checkHostKey, knownHostName, knownKeyTypes } from '../../src/deploy/ssh/known-hosts.ts';
 import { parseTarget } from '../../src/deploy/ssh/target.ts';
-import { formatCommand, quoteWord } from '../../src/deploy/ssh/transport.ts';
+import { formatCommand } from '../../src/deploy/ssh/transport.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'nfo-ssh-unit-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));

@@ -132,6 +132,7 @@ export function compileCbpf(
     {
       files: [{ suffix: '', content: new TextEncoder().encode(text) }],
       usage,
+      costs: costsByRule(lines),
       listing: () => formatListing(lines),
       classifier: specialised.classifier,
       insns,
@@ -141,6 +142,15 @@ export function compileCbpf(
     },
     lengthWarnings(insns.length, profile, options.format),
   );
+}
+
+function costsByRule(lines: readonly Line[]): Artifact['costs'] {
+  const costs = new Map<string, { insns: number }>();
+  for (const { rule } of lines) {
+    if (rule === null) continue;
+    costs.set(rule, { insns: (costs.get(rule)?.insns ?? 0) + 1 });
+  }
+  return costs;
 }
 
 /** Bytecode is for places that differ in how long a program they take. */

@@ -242,8 +242,13 @@ function guardLooped(table: CodeTable, code: Code): Code {
   return run(table, [ancillary('type')], choice, null);
 }
 
-/** Packets start with their IP header, whose version tells them apart. */
+/**
+ * Packets start with their IP header, whose version tells them apart. Where it is checked anyway, the
+ * shortest header length is asked for in the same breath.
+ */
 function dispatchRaw(dispatcher: Dispatcher, { untagged }: Decision): Code {
+  const { frames, ingress } = dispatcher.meaning;
+  const isChecked = frames === 'any' && ingress.transport && asksTransport(untagged.ip);
   const place = { network: 0, hiddenTag: true, tags: 0 } as const;
   const asker = askerAt(dispatcher, { ...place, version: 4 });
   const ip = lowerIp(asker, untagged.ip);
@@ -251,7 +256,7 @@ function dispatchRaw(dispatcher: Dispatcher, { untagged }: Decision): Code {
   const pieces = overlay(
     [{ from: 0n, to: dispatcher.table.pass, rule: null }],
     [
-      { lo: 0x40, hi: 0x4f, to: ip },
+      { lo: isChecked ? 0x45 : 0x40, hi: 0x4f, to: ip },
       { lo: 0x60, hi: 0x6f, to: ip6 },
     ],
   );

@@ -2,30 +2,37 @@ import type { Classifier, Counter } from '../../ir/classifier.ts';
 import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import type { Field } from '../../ir/fields.ts';
+import { mergeAlternatives } from '../../ir/merge-alternatives.ts';
 import type { Test } from '../../ir/ruleset.ts';
 import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
 import type { Profile, XdpProfile } from '../../profile/schema.ts';
 import {
   type Diagnostic,
-  errorAt,
   fail,
   type Reason,
   type Result,
   succeed,
 } from '../../support/diagnostics.ts';
-import type { Artifact, CounterLayout, Usage } from '../backend.ts';
+import type { Artifact, AttachHook, CounterLayout } from '../backend.ts';
 import { isLoadable } from './ask.ts';
 import { type Assembly, assemble } from './assemble.ts';
+import { checkDialect } from './check-dialect.ts';
+import { type Dialect, dialectOf } from './dialect.ts';
 import { type BpfObject, writeElf } from './elf.ts';
+import { writeBatch } from './fill.ts';
 import { formatListing } from './format.ts';
+import { HOOKS } from './hook.ts';
 import { lookupProblem } from './lookup.ts';
 import { RODATA } from './lookup-data.ts';
 import type { MapDefinition } from './maps.ts';
+import { nfpCosts } from './nfp-cost.ts';
+import { READY } from './ready.ts';
 import { inOrder, selectProgram } from './select.ts';
+import type { SetMap } from './set-map.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
+import { findTooBig, ruleCosts, usageOf } from './usage.ts';
 
-/** The section and program name that loaders go by. */
-export const SECTION = 'xdp';
+/** The program's name. */
 export const PROGRAM = 'nft_offload';
 const COUNTER_MAP = 'counters';
 /** Counters in one map entry: costs nothing at run time, and creates the map 500 times faster. */
@@ -35,6 +42,7 @@ const SLOT_BYTES = 16;
 /** An XDP program for one device, with all that loads, explains and checks it. */
 export interface XdpArtifact extends Artifact {
   readonly elf: Uint8Array;
+  readonly costs: NonNullable<Artifact['costs']>;
   readonly object: BpfObject;
   readonly assembly: Assembly;
   readonly decision: Decision;
@@ -43,6 +51,8 @@ export interface XdpArtifact extends Artifact {
   readonly counters: CounterLayout | null;
   /** Which counter stands in slot `i` of the layout. */
   readonly owners: readonly Counter[];
+  /** Sets that are hash maps, with what has to be in them; see `files`. */
+  readonly sets: readonly SetMap[];
 }
 
 /** Profiles of XDP tiers; others are not for this backend. */
@@ -66,16 +76,25 @@ function wideProblem(test: Test): string | null {
   return field.width === 128 && whole ? null : `${field.name} is compared masked or odd-sized`;
 }
 
+/** Bytes of a frame in front of the headers at most: Ethernet and one tag, then IP. */
+function headerStarts({ scarceInsns }: Dialect) {
+  const network = 18;
+  // IPv4 with all options; where IPv6 extension headers are walked, OFFSET_MASK in prologue.ts.
+  return { ll: 0, nh: network, th: network + (scarceInsns ? 60 : 0x3fff) };
+}
+
 /** What programs of this backend can evaluate under a profile. */
 export function capabilitiesOf(profile: XdpProfile): Capabilities {
   const { packetDepth } = profile.limits;
+  const starts = headerStarts(dialectOf(profile));
   return {
     field: (field: Field) => {
       if (!isLoadable(field)) {
         return reason('ebpf/field', `${field.name} is not in the frame`);
       }
-      const end = Math.ceil((field.offset + field.width) / 8);
-      return field.base !== 'meta' && end > packetDepth.value
+      if (field.base === 'meta') return null;
+      const end = starts[field.base] + Math.ceil((field.offset + field.width) / 8);
+      return end > packetDepth.value
         ? reason('ebpf/packet-depth', `${field.name} lies deeper than ${packetDepth.value} bytes`)
         : null;
     },
@@ -98,10 +117,11 @@ function placeCounters(order: readonly DecisionNode[], classifier: Classifier) {
   return { placed, ingress: sorted.filter(isIngress).length };
 }
 
-function layoutOf(profile: XdpProfile, slots: number): CounterLayout {
+function layoutOf(profile: XdpProfile, dialect: Dialect, slots: number): CounterLayout {
   const perCpu = profile.limits.maps.kinds.some(({ kind }) => kind === 'percpu_array');
   const whole = 2 ** Math.ceil(Math.log2(slots));
-  const slotsPerEntry = perCpu ? Math.min(SLOTS_PER_ENTRY, whole) : whole;
+  const most = perCpu ? SLOTS_PER_ENTRY : whole;
+  const slotsPerEntry = dialect.constantMapOffsets ? 1 : Math.min(most, whole);
   return { map: COUNTER_MAP, perCpu, slotsPerEntry, slots };
 }
 
@@ -120,6 +140,10 @@ export interface CompileOptions {
   readonly decision?: DecisionOptions;
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount?: boolean;
+  /** See `TierOptions`. */
+  readonly specialised?: Specialised;
+  /** Where the program is attached, `xdp` when left out. */
+  readonly hook?: AttachHook;
 }
 
 /**
@@ -132,17 +156,23 @@ export function compileXdp(
   profile: XdpProfile,
   options: CompileOptions = {},
 ): Result<XdpArtifact> {
-  const capabilities = capabilitiesOf(profile);
   const mayMiscount = options.mayMiscount ?? false;
-  const specialised = specialise(classifier, { ...capabilities, mayMiscount });
-  const decision = buildDecision(specialised.classifier, options.decision);
+  const specialised =
+    options.specialised ?? specialise(classifier, { ...capabilitiesOf(profile), mayMiscount });
+  const dialect = dialectOf(profile);
+  const hook = HOOKS[options.hook ?? 'xdp'];
+  // Where code is scarce, one look-up in a hash map takes the place of many questions.
+  const isMerged = dialect.scarceInsns && dialect.hashMaps !== null;
+  const merged = isMerged ? mergeAlternatives(specialised.classifier) : null;
+  const decided = merged?.classifier ?? specialised.classifier;
+  const decision = buildDecision(decided, options.decision);
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
-  const layout = placed.length > 0 ? layoutOf(profile, placed.length) : null;
+  const layout = placed.length > 0 ? layoutOf(profile, dialect, placed.length) : null;
   const slotOf = new Map(placed.map((counter, index) => [counter, index]));
-  const dataSections = profile.instructions.dataSections.value;
   const selected = selectProgram(decision, {
-    dataSections,
+    dialect,
+    hook,
     counters: layout === null ? null : { layout, ingress, slotOf },
   });
   const tidy = removeUnreachable(threadJumps(selected.insns));
@@ -150,29 +180,31 @@ export function compileXdp(
   const assembled = assemble(tidy, { farJumps });
   if (!assembled.ok) return assembled;
   const assembly = assembled.value;
-  const maps = layout === null ? [] : [counterMap(layout)];
+  const { sets } = selected;
+  const maps = [
+    ...(layout === null ? [] : [counterMap(layout)]),
+    ...(sets.length === 0 ? [] : [READY, ...sets.map(({ definition }) => definition)]),
+  ];
   const object: BpfObject = {
-    programs: [{ section: SECTION, name: PROGRAM, assembly }],
+    programs: [{ section: hook.section, name: PROGRAM, assembly }],
     license: 'GPL',
     maps,
     data: selected.rodata.length > 0 ? [{ name: RODATA, content: selected.rodata }] : [],
   };
-  const usage = usageOf(profile, assembly, maps, selected);
-  const over = usage.filter(({ used, limit }) => limit !== null && used > limit);
-  if (over.length > 0) {
-    return fail(
-      ...over.map(({ resource, used, limit }) =>
-        errorAt('ebpf/too-big', `${resource}: ${used} needed, ${profile.name} has ${limit}`, {
-          help: 'use a profile with more room, or fewer rules',
-        }),
-      ),
-    );
-  }
+  const costs = dialect.scarceInsns ? nfpCosts(tidy, selected.stackBytes) : null;
+  const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
+  const refusals = [
+    ...findTooBig(profile, tidy, usage, maps),
+    ...checkDialect(tidy, dialect, profile.name),
+  ];
+  if (refusals.length > 0) return fail(...refusals);
   const elf = writeElf(object);
+  const fill = sets.length === 0 ? [] : [{ suffix: '.maps', content: writeBatch(sets) }];
   return succeed(
     {
-      files: [{ suffix: '', content: elf }],
+      files: [{ suffix: '', content: elf }, ...fill],
       usage,
+      costs: ruleCosts(tidy, costs, merged?.members ?? null),
       listing: () => formatListing(assembly),
       classifier: specialised.classifier,
       elf,
@@ -182,6 +214,7 @@ export function compileXdp(
       specialised,
       counters: layout,
       owners: placed.flatMap((index) => classifier.counters[index] ?? []),
+      sets,
     },
     uncountedWarnings(selected.uncounted),
   );
@@ -195,19 +228,4 @@ function uncountedWarnings(rules: ReadonlySet<string>): Diagnostic[] {
     help: 'name one counter instead of many, or count behind the decision',
     place: { kind: 'ruleset', path: rule },
   }));
-}
-
-function usageOf(
-  { limits }: XdpProfile,
-  assembly: Assembly,
-  maps: readonly MapDefinition[],
-  selected: { readonly rodata: Uint8Array; readonly stackBytes: number },
-): Usage[] {
-  const data = selected.rodata.length > 0 ? 1 : 0;
-  return [
-    { resource: 'insns', used: assembly.lines.length, limit: limits.insns.value },
-    { resource: 'stack', used: selected.stackBytes, limit: limits.stack.value },
-    { resource: 'maps', used: maps.length + data, limit: limits.maps.maxMaps.value },
-    { resource: 'data bytes', used: selected.rodata.length, limit: null },
-  ];
 }

@@ -1,5 +1,8 @@
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
+import type { Dialect } from './dialect.ts';
+import type { Hook } from './hook.ts';
 import { type AccessSize, type Insn, ldx, type Reg, r6, r7, r8, r9, r10, stx } from './insn.ts';
+import type { SetMap } from './set-map.ts';
 
 /**
  * Registers of a program: `nh` and `th` point at the headers, `end` behind the frame, `proto` is
@@ -27,9 +30,7 @@ export type SlotName =
   /** 1 when an IPv6 packet has a fragment header. */
   | 'fragment'
   /** Zero, but the verifier does not know. */
-  | 'zero'
-  /** A map's key. */
-  | 'map-key';
+  | 'zero';
 
 /** Labels every program has. */
 export const CONTINUE = 'continue';
@@ -51,18 +52,28 @@ export interface Emitter {
   stack: number;
   labels: number;
   readonly rodata: DataSection;
-  /** Sets may be put into read-only data. */
-  readonly dataSections: boolean;
+  readonly dialect: Dialect;
+  readonly hook: Hook;
+  /** Sets that became hash maps, by what they hold and how their keys stand; null: they cannot. */
+  readonly sets: Map<object, Map<string, SetMap | null>>;
+  /** Those that the program looks into, in order of first use. */
+  readonly maps: Set<SetMap>;
+  /** Where all keys start, from r10; null before it is given away. See `reserveKey`. */
+  key: number | null;
 }
 
-export function openEmitter(dataSections: boolean): Emitter {
+export function openEmitter(dialect: Dialect, hook: Hook): Emitter {
   return {
     insns: [],
     slots: new Map(),
     stack: 0,
     labels: 0,
     rodata: { chunks: [], bytes: 0, known: new Map() },
-    dataSections,
+    dialect,
+    hook,
+    sets: new Map(),
+    maps: new Set(),
+    key: null,
   };
 }
 
@@ -82,6 +93,14 @@ export function newLabel(emitter: Emitter, stem: string): string {
 export function reserve(emitter: Emitter, count: number): number {
   emitter.stack += 8 * count;
   return -emitter.stack;
+}
+
+/**
+ * Gives the place for keys away: `words` of 8 bytes, no two keys are alive at once. It comes last,
+ * because the NFP reaches the lowest stack bytes (and a map's key there) with fewer instructions.
+ */
+export function reserveKey(emitter: Emitter, words: number): void {
+  emitter.key = reserve(emitter, words);
 }
 
 /** The slot's offset from r10; given away at first use. */

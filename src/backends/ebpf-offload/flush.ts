@@ -1,17 +1,14 @@
 import type { CounterLayout } from '../backend.ts';
-import { DROP, type Emitter, emit, FLUSH, fetch, newLabel, PROTO, slot } from './emitter.ts';
+import { DROP, type Emitter, emit, FLUSH, fetch, newLabel, PROTO } from './emitter.ts';
 import {
   add,
   and32,
   atomicAdd,
-  call,
-  HELPER,
   ja,
   jeq,
   jge,
   jgt,
   label,
-  ldMap,
   ldx,
   lsh,
   mov,
@@ -24,6 +21,8 @@ import {
   stx,
   xor,
 } from './insn.ts';
+import { keyArea } from './lookup-key.ts';
+import { emitMapLookup } from './lookup-map.ts';
 
 /** What the program counts into. */
 export interface CounterPlan {
@@ -62,17 +61,24 @@ function emitCount(emitter: Emitter, plan: CounterPlan, offset: number): void {
   const next = newLabel(emitter, 'counted');
   emit(emitter, ldx(8, PROTO, r10, offset), jeq(PROTO, 0, next), add(PROTO, -1));
   emit(emitter, jgt(PROTO, layout.slots - 1, next));
-  const key = slot(emitter, 'map-key');
-  emit(emitter, mov32(r1, PROTO), rsh32(r1, Math.log2(layout.slotsPerEntry)), stx(4, r10, key, r1));
-  emit(emitter, ldMap(r1, layout.map), mov(r2, r10), add(r2, key));
-  emit(emitter, call(HELPER.mapLookupElem), jeq(r0, 0, next));
+  const key = keyArea(emitter);
+  const oneEach = layout.slotsPerEntry === 1;
+  if (oneEach) emit(emitter, stx(4, r10, key, PROTO));
+  else {
+    emit(emitter, mov32(r1, PROTO), rsh32(r1, Math.log2(layout.slotsPerEntry)));
+    emit(emitter, stx(4, r10, key, r1));
+  }
+  emitMapLookup(emitter, layout.map, key);
+  emit(emitter, jeq(r0, 0, next));
   const ingress = newLabel(emitter, 'length');
   const both = plan.ingress > 0 && plan.ingress < layout.slots;
   if (plan.ingress < layout.slots) fetch(emitter, r2, 'l3-length');
   if (both) emit(emitter, jge(PROTO, plan.ingress, ingress));
   if (plan.ingress > 0) fetch(emitter, r2, 'ingress-length');
   emit(emitter, label(ingress));
-  emit(emitter, and32(PROTO, layout.slotsPerEntry - 1), lsh(PROTO, 4), add(r0, PROTO));
+  if (!oneEach) {
+    emit(emitter, and32(PROTO, layout.slotsPerEntry - 1), lsh(PROTO, 4), add(r0, PROTO));
+  }
   if (layout.perCpu) {
     emit(emitter, ldx(8, r1, r0, 0), add(r1, 1), stx(8, r0, 0, r1));
     emit(emitter, ldx(8, r1, r0, 8), add(r1, r2), stx(8, r0, 8, r1));

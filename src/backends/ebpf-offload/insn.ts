@@ -220,6 +220,12 @@ export const XDP_MD = {
   rxQueueIndex: 16,
 } as const;
 
+/** What a cls_bpf program with direct action returns: include/uapi/linux/pkt_cls.h. */
+export const TC_ACT = { unspec: -1, shot: 2 } as const;
+
+/** Byte offsets of the 32-bit words used of struct __sk_buff, include/uapi/linux/bpf.h. */
+export const SKB = { data: 76, dataEnd: 80 } as const;
+
 const bare: Provenance = { rule: null, note: null };
 
 function register(number: RegNumber): Reg {

@@ -14,6 +14,7 @@ import {
   ldImm64,
   ldx,
   lsh,
+  or,
   r0,
   r1,
   r10,
@@ -139,6 +140,15 @@ function searchWords(
   }
 }
 
+/**
+ * r1 = a word of the key. The calculation makes the verifier forget where it came from: otherwise every
+ * comparison narrows the word on the stack too, and what follows is walked once for each way there
+ * (measured on 6.18: 400 boxes of an IPv6 prefix and a range, 961,000 instructions instead of 22,000).
+ */
+function loadWord(emitter: Emitter, at: number): void {
+  emit(emitter, ldx(8, r1, r10, at), or(r1, 0));
+}
+
 /** Leaves to `less` or `more` where the key is; goes on behind when equal, or where that is null. */
 function compareKey(
   emitter: Emitter,
@@ -150,8 +160,8 @@ function compareKey(
   const done = newLabel(emitter, 'compared');
   const last = words.length - 1;
   for (const [index, word] of words.entries()) {
-    emit(emitter, ldx(8, r1, r10, base + 8 * index), ldImm64(r0, word));
-    emit(emitter, jlt(r1, r0, less ?? done));
+    loadWord(emitter, base + 8 * index);
+    emit(emitter, ldImm64(r0, word), jlt(r1, r0, less ?? done));
     if (index < last || more !== null) emit(emitter, jgt(r1, r0, more ?? done));
   }
   emit(emitter, label(done));
@@ -162,7 +172,7 @@ export function askBoxes(emitter: Emitter, question: Lookup, yes: string, no: st
   const { elements } = question.set;
   const { parts } = elements;
   const shape = shapeOf(parts.map((width) => (width > 64 ? 128 : 64)));
-  const base = keyArea(emitter, shape.words);
+  const base = keyArea(emitter);
   for (const [index, operand] of question.key.entries()) {
     const at = base + 8 * (shape.places[index]?.word ?? 0);
     if (operand.field.width > 64) {
@@ -204,7 +214,7 @@ function askPart(
     compareKey(emitter, at, split(high), null, no);
     return;
   }
-  emit(emitter, ldx(8, r1, r10, at));
+  loadWord(emitter, at);
   if (width <= 32) {
     if (low === high) emit(emitter, jgt32(r1, Number(low), no), jlt32(r1, Number(low), no));
     else emit(emitter, jlt32(r1, Number(low), no), jgt32(r1, Number(high), no));

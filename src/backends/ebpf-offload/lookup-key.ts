@@ -1,5 +1,5 @@
 import type { Question } from '../../ir/decision-nodes.ts';
-import { type Emitter, emit, reserve } from './emitter.ts';
+import { type Emitter, emit } from './emitter.ts';
 import { ldx, lsh, or, r0, r1, r10, stx } from './insn.ts';
 import { loadField, loadOperand } from './loads.ts';
 import { shapeOf } from './set-key.ts';
@@ -10,7 +10,7 @@ export type Lookup = Extract<Question, { kind: 'lookup' }>;
 /** Puts the packed key on the stack, word 0 lowest; returns the offset of word 0. */
 export function stackKey(emitter: Emitter, question: Lookup): number {
   const shape = shapeOf(question.set.elements.parts);
-  const base = keyArea(emitter, shape.words);
+  const base = keyArea(emitter);
   const started = new Set<number>();
   for (const [index, operand] of question.key.entries()) {
     const place = shape.places[index];
@@ -32,15 +32,16 @@ export function stackKey(emitter: Emitter, question: Lookup): number {
   return base;
 }
 
-const keyAreas = new WeakMap<Emitter, { words: number; offset: number }[]>();
+/** Where keys of at most as many words as were reserved start. */
+export function keyArea(emitter: Emitter): number {
+  if (emitter.key === null) throw new Error('bug: no place for a key was reserved');
+  return emitter.key;
+}
 
-/** One area for all keys of the same length: no two are alive at once. */
-export function keyArea(emitter: Emitter, words: number): number {
-  const areas = keyAreas.get(emitter) ?? [];
-  keyAreas.set(emitter, areas);
-  const known = areas.find((area) => area.words >= words);
-  if (known !== undefined) return known.offset;
-  const offset = reserve(emitter, words);
-  areas.push({ words, offset });
-  return offset;
+/** Words of 8 bytes that the keys of a look-up take at most, however it is done. */
+export function keyWords({ key, set }: Lookup): number {
+  const { parts } = set.elements;
+  const boxes = shapeOf(parts.map((width) => (width > 64 ? 128 : 64))).words;
+  const mapBytes = key.reduce((sum, { field }) => sum + Math.ceil(field.width / 32) * 4, 4);
+  return Math.max(boxes, Math.ceil(mapBytes / 8));
 }

@@ -6,10 +6,15 @@ import { ja } from './insn.ts';
 import { askBoxes, askInCode } from './lookup-code.ts';
 import { askInData } from './lookup-data.ts';
 import type { Lookup } from './lookup-key.ts';
+import { askInMap } from './lookup-map.ts';
 import { isExact } from './set-key.ts';
+import { questionCost, setMapOf } from './set-maps.ts';
 
 /** Elements up to which a set is cheaper as code than as data. */
 const CODE_ELEMENTS = 16;
+/** Elements up to which no hash map is cheaper than code, and beyond which code never is. */
+const SMALL_SET = 2;
+const MOST_CODE = 400;
 
 /** Why a program cannot do this look-up, or null. */
 export function lookupProblem(key: readonly Operand[], set: ElementSet): string | null {
@@ -30,9 +35,41 @@ export function askLookup(emitter: Emitter, question: Lookup, yes: string, no: s
     emit(emitter, ja(no));
     return;
   }
-  const sorted = sortedElements(elements);
-  if (sorted === null && !isExact(elements)) askBoxes(emitter, question, yes, no);
-  else if (!emitter.dataSections || elements.lo.length <= CODE_ELEMENTS) {
-    askInCode(emitter, question, yes, no);
-  } else askInData(emitter, question, yes, no);
+  const askCode = (): void => {
+    const isBoxes = sortedElements(elements) === null && !isExact(elements);
+    (isBoxes ? askBoxes : askInCode)(emitter, question, yes, no);
+  };
+  const size = elements.lo.length;
+  if (size <= (emitter.dialect.dataSections ? CODE_ELEMENTS : SMALL_SET)) askCode();
+  else if (emitter.dialect.dataSections) {
+    if (sortedElements(elements) === null && !isExact(elements)) askCode();
+    else askInData(emitter, question, yes, no);
+  } else askCheapest(emitter, question, askCode, yes, no);
+}
+
+/** As code or in a hash map, whichever is fewer NFP instructions. */
+function askCheapest(
+  emitter: Emitter,
+  question: Lookup,
+  askCode: () => void,
+  yes: string,
+  no: string,
+): void {
+  const map = setMapOf(emitter, question);
+  if (map === null) {
+    askCode();
+    return;
+  }
+  const from = emitter.insns.length;
+  askInMap(emitter, question, map, yes, no);
+  if (question.set.elements.lo.length > MOST_CODE) {
+    emitter.maps.add(map);
+    return;
+  }
+  const inMap = emitter.insns.splice(from);
+  askCode();
+  if (questionCost(emitter, emitter.insns.slice(from)) <= questionCost(emitter, inMap)) return;
+  emitter.insns.length = from;
+  emit(emitter, ...inMap);
+  emitter.maps.add(map);
 }

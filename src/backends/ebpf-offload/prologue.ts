@@ -1,5 +1,6 @@
 import type { Decision, Roots } from '../../ir/decision.ts';
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
+import type { Dialect } from './dialect.ts';
 import {
   CONTINUE,
   type Emitter,
@@ -16,6 +17,7 @@ import {
 } from './emitter.ts';
 import {
   add,
+  and,
   and32,
   be,
   ja,
@@ -41,7 +43,6 @@ import {
   rsh,
   rsh32,
   sub,
-  XDP_MD,
   xor,
 } from './insn.ts';
 
@@ -85,7 +86,8 @@ export function emitPrologue(
   needs: Needs,
   emitStart: () => void,
 ): void {
-  emit(emitter, ldx(4, END, r1, XDP_MD.dataEnd), ldx(4, NH, r1, XDP_MD.data));
+  const { data, dataEnd } = emitter.hook;
+  emit(emitter, ldx(4, END, r1, dataEnd), ldx(4, NH, r1, data));
   emit(emitter, mov(r0, NH), add(r0, ETH_HLEN), jgt(r0, END, CONTINUE));
   if (needs.slots.has('frame')) store(emitter, 'frame', NH);
   if (needs.slots.has('zero')) emitUnknownZero(emitter);
@@ -94,23 +96,51 @@ export function emitPrologue(
   emit(emitter, ldx(2, r0, NH, ETH_HLEN - 2));
   const tagged = newLabel(emitter, 'tagged');
   const tags = !rootsContinue(decision.tagged) || !isContinue(decision.stacked);
-  emitDispatch(emitter, decision.untagged, needs, ETH_HLEN, tags ? tagged : CONTINUE);
-  if (!tags) return;
+  const untagged = openRoots(emitter, decision.untagged);
+  emitDispatch(emitter, untagged, needs, ETH_HLEN, tags ? tagged : CONTINUE);
+  if (!tags) {
+    emitPackets(emitter, untagged, needs, ETH_HLEN);
+    return;
+  }
   emit(emitter, label(tagged), mov(r0, NH), add(r0, ETH_HLEN + VLAN_HLEN + 2));
   emit(emitter, jgt(r0, END, CONTINUE), ldx(2, r0, NH, ETH_HLEN + 2));
   const stacked = newLabel(emitter, 'stacked');
-  emitDispatch(emitter, decision.tagged, needs, ETH_HLEN + VLAN_HLEN, stacked);
+  const behindTag = openRoots(emitter, decision.tagged);
+  emitDispatch(emitter, behindTag, needs, ETH_HLEN + VLAN_HLEN, stacked);
   emit(emitter, label(stacked));
   emitOther(emitter, decision.stacked, needs, ETH_HLEN + VLAN_HLEN);
+  // What is asked behind a tag is mostly what is asked without: the same code, 4 bytes further on.
+  for (const kind of ['ip', 'ip6'] as const) {
+    if (behindTag[kind] === CONTINUE || decision.tagged[kind] !== decision.untagged[kind]) continue;
+    emit(emitter, label(behindTag[kind]), add(NH, VLAN_HLEN), ja(untagged[kind]));
+  }
+  emitPackets(emitter, untagged, needs, ETH_HLEN);
+  emitPackets(emitter, behindTag, needs, ETH_HLEN + VLAN_HLEN, decision.untagged);
+}
+
+/** Roots with the labels of what finds the headers in front of them. */
+interface OpenRoots {
+  readonly roots: Roots;
+  readonly ip: string;
+  readonly ip6: string;
+}
+
+function openRoots(emitter: Emitter, roots: Roots): OpenRoots {
+  return {
+    roots,
+    ip: isContinue(roots.ip) ? CONTINUE : newLabel(emitter, 'ip'),
+    ip6: isContinue(roots.ip6) ? CONTINUE : newLabel(emitter, 'ip6'),
+  };
 }
 
 /**
- * A zero the verifier knows nothing about: b * (b ^ 1) is 0 for a bit b, and the second product
- * overflows whatever bounds it had tracked. What is added to it looks the same on all paths.
+ * A zero the verifier knows nothing about: b & (b ^ 1) is 0 for a bit b, and the product with
+ * unknown bits overflows whatever bounds it had tracked. What is added to it looks the same on all paths.
  */
 function emitUnknownZero(emitter: Emitter): void {
-  emit(emitter, ldx(8, r2, NH, 0), mov(r3, r2), and32(r3, 1), mov(r4, r3), xor(r4, 1));
-  emit(emitter, mul(r3, r4), mul(r3, r2));
+  // 32 bits, since the NFP multiplies no more.
+  emit(emitter, ldx(4, r2, NH, 0), mov(r3, r2), and32(r3, 1), mov(r4, r3), xor(r4, 1));
+  emit(emitter, and(r3, r4), mul(r3, r2));
   store(emitter, 'zero', r3);
 }
 
@@ -127,22 +157,30 @@ function emitZeros(emitter: Emitter, needs: Needs): void {
 /** By EtherType in r0 (as loaded): to IPv4, IPv6, `tag` or the rest; `network` bytes in front. */
 function emitDispatch(
   emitter: Emitter,
-  roots: Roots,
+  { roots, ip, ip6 }: OpenRoots,
   needs: Needs,
   network: number,
   tag: string,
 ): void {
-  const ip = isContinue(roots.ip) ? CONTINUE : newLabel(emitter, 'ip');
-  const ip6 = isContinue(roots.ip6) ? CONTINUE : newLabel(emitter, 'ip6');
   emit(emitter, jeq32(r0, LE_IP, ip), jeq32(r0, LE_IPV6, ip6));
   emit(emitter, jeq32(r0, LE_8021Q, tag), jeq32(r0, LE_8021AD, tag));
   emitOther(emitter, roots.other, needs, network);
-  if (ip !== CONTINUE) {
+}
+
+/** Finds the headers of IPv4 and IPv6; roots that are also in `done` have been emitted. */
+function emitPackets(
+  emitter: Emitter,
+  { roots, ip, ip6 }: OpenRoots,
+  needs: Needs,
+  network: number,
+  done: Roots | null = null,
+): void {
+  if (ip !== CONTINUE && roots.ip !== done?.ip) {
     emit(emitter, label(ip));
     emitIp(emitter, needs, network);
     emit(emitter, ja(nodeLabel(roots.ip)));
   }
-  if (ip6 !== CONTINUE) {
+  if (ip6 !== CONTINUE && roots.ip6 !== done?.ip6) {
     emit(emitter, label(ip6));
     emitIp6(emitter, needs, network);
     emit(emitter, ja(nodeLabel(roots.ip6)));
@@ -160,9 +198,11 @@ function emitKind(emitter: Emitter, needs: Needs, protocol: number | 'r0', nfpro
   store(emitter, 'nfproto', r2);
 }
 
-function emitIngressLength(emitter: Emitter, needs: Needs, network: number): void {
+/** Moves `NH` behind what stands in front, from where the length at ingress counts. */
+function emitNetwork(emitter: Emitter, needs: Needs, network: number): void {
+  emit(emitter, add(NH, network));
   if (!needs.slots.has('ingress-length')) return;
-  emit(emitter, mov(r2, END), sub(r2, NH), add(r2, -network));
+  emit(emitter, mov(r2, END), sub(r2, NH));
   store(emitter, 'ingress-length', r2);
 }
 
@@ -174,19 +214,24 @@ function emitOther(emitter: Emitter, root: DecisionNode, needs: Needs, network: 
   }
   emit(emitter, be(16, r0), jlt32(r0, ETH_P_802_3_MIN, CONTINUE));
   emitKind(emitter, needs, 'r0', NFPROTO_NETDEV);
-  emitIngressLength(emitter, needs, network);
+  emitNetwork(emitter, needs, network);
   // No transport header, no protocol number; nobody asks, but the verifier compares the registers.
-  emit(emitter, mov(PROTO, 0), add(NH, network), mov(TH, NH), ja(nodeLabel(root)));
+  emit(emitter, mov(PROTO, 0), mov(TH, NH), ja(nodeLabel(root)));
+}
+
+/** r2 = the length at `offset`; to the verifier of Linux 6.1, what is swapped may be any number. */
+function emitLength(emitter: Emitter, offset: number): void {
+  emit(emitter, ldx(2, r2, NH, offset), be(16, r2), and32(r2, 0xffff));
 }
 
 /** IPv4 (RFC 791): version, header length and total length must fit the frame. */
 function emitIp(emitter: Emitter, needs: Needs, network: number): void {
   emitKind(emitter, needs, ETH_P_IP, NFPROTO_IPV4);
-  emitIngressLength(emitter, needs, network);
-  emit(emitter, add(NH, network), mov(r0, NH), add(r0, 20), jgt(r0, END, CONTINUE));
+  emitNetwork(emitter, needs, network);
+  emit(emitter, mov(r0, NH), add(r0, 20), jgt(r0, END, CONTINUE));
   emit(emitter, ldx(1, r1, NH, 0), mov(r2, r1), rsh32(r2, 4), jne32(r2, 4, CONTINUE));
   emit(emitter, and32(r1, 0x0f), jlt32(r1, 5, CONTINUE), lsh32(r1, 2));
-  emit(emitter, ldx(2, r2, NH, 2), be(16, r2));
+  emitLength(emitter, 2);
   emit(emitter, jgt32(r1, r2, CONTINUE));
   emit(emitter, mov(r3, NH), add(r3, r2), jgt(r3, END, CONTINUE));
   emit(emitter, ldx(1, PROTO, NH, 9));
@@ -199,8 +244,9 @@ function emitIp(emitter: Emitter, needs: Needs, network: number): void {
   store(emitter, 'transport-left', r2);
 }
 
-/** Extension headers that are walked: hop-by-hop 0, routing 43, fragment 44, AH 51, options 60. */
-const WALKED = (1n << 0n) | (1n << 43n) | (1n << 44n) | (1n << 51n) | (1n << 60n);
+/** Extension headers: hop-by-hop 0, routing 43, fragment 44, AH 51, options 60. */
+const EXTENSIONS = [0, 43, 44, 51, 60];
+const WALKED = EXTENSIONS.reduce((bits, header) => bits | (1n << BigInt(header)), 0n);
 const HIGHEST_WALKED = 60;
 const HEADERS_WALKED = 6;
 const AH = 51;
@@ -214,13 +260,19 @@ const OFFSET_MASK = 0x3fff;
 /** IPv6 (RFC 8200): r1 is the offset walked to, r2 the packet's end, both from the header. */
 function emitIp6(emitter: Emitter, needs: Needs, network: number): void {
   emitKind(emitter, needs, ETH_P_IPV6, NFPROTO_IPV6);
-  emitIngressLength(emitter, needs, network);
-  emit(emitter, add(NH, network), mov(r0, NH), add(r0, 40), jgt(r0, END, CONTINUE));
+  emitNetwork(emitter, needs, network);
+  emit(emitter, mov(r0, NH), add(r0, 40), jgt(r0, END, CONTINUE));
   emit(emitter, ldx(1, r1, NH, 0), rsh32(r1, 4), jne32(r1, 6, CONTINUE));
-  emit(emitter, ldx(2, r2, NH, 4), be(16, r2), jeq32(r2, 0, CONTINUE), add(r2, 40));
+  emitLength(emitter, 4);
+  emit(emitter, jeq32(r2, 0, CONTINUE), add(r2, 40));
   emit(emitter, mov(r3, NH), add(r3, r2), jgt(r3, END, CONTINUE));
   if (needs.slots.has('l3-length')) store(emitter, 'l3-length', r2);
-  emit(emitter, ldx(1, PROTO, NH, 6), mov(r1, 40));
+  emit(emitter, ldx(1, PROTO, NH, 6));
+  if (emitter.dialect.scarceInsns) {
+    emitNoWalk(emitter, needs);
+    return;
+  }
+  emit(emitter, mov(r1, 40));
   const done = newLabel(emitter, 'transport');
   for (let header = 0; header < HEADERS_WALKED; header += 1) emitWalk(emitter, needs, done);
   emit(emitter, jgt32(PROTO, HIGHEST_WALKED, done));
@@ -241,6 +293,16 @@ function emitIp6(emitter: Emitter, needs: Needs, network: number): void {
     emit(emitter, add(r0, r3), and32(r0, 1));
     store(emitter, 'fragment', r0);
   }
+}
+
+/** Instructions are scarce: packets with an extension header are left to the kernel. */
+function emitNoWalk(emitter: Emitter, needs: Needs): void {
+  for (const header of EXTENSIONS) emit(emitter, jeq32(PROTO, header, CONTINUE));
+  emit(emitter, mov(TH, NH));
+  if (needs.transport) emit(emitter, add(TH, 40));
+  if (!needs.slots.has('transport-left')) return;
+  emit(emitter, add(r2, -40));
+  store(emitter, 'transport-left', r2);
 }
 
 /** One extension header, if there is one. */
@@ -269,7 +331,8 @@ function emitWalk(emitter: Emitter, needs: Needs, done: string): void {
 }
 
 /** The stack words the prologue itself reads. */
-export function prologueSlots(decision: Decision): readonly SlotName[] {
+export function prologueSlots(decision: Decision, { scarceInsns }: Dialect): readonly SlotName[] {
+  if (scarceInsns) return [];
   const walks = !isContinue(decision.untagged.ip6) || !isContinue(decision.tagged.ip6);
   return walks ? ['zero'] : [];
 }

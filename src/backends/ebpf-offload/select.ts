@@ -2,6 +2,7 @@ import type { Decision } from '../../ir/decision.ts';
 import type { DecisionNode, Question } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
 import { askQuestion } from './ask.ts';
+import type { Dialect } from './dialect.ts';
 import {
   CONTINUE,
   DROP,
@@ -11,11 +12,17 @@ import {
   nodeLabel,
   openEmitter,
   reserve,
+  reserveKey,
   type SlotName,
+  slot,
 } from './emitter.ts';
 import { type CounterPlan, emitFlush, emitNothingPending, emitPend } from './flush.ts';
-import { exit, forRule, type Insn, ja, label, mov, r0, XDP } from './insn.ts';
+import type { Hook } from './hook.ts';
+import { exit, forRule, type Insn, ja, label, mov, r0 } from './insn.ts';
+import { keyWords } from './lookup-key.ts';
 import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
+import { readyCheck } from './ready.ts';
+import type { SetMap } from './set-map.ts';
 
 /** A selected program: instructions with symbolic labels, and the bytes of its read-only data. */
 export interface Selected {
@@ -24,10 +31,13 @@ export interface Selected {
   readonly stackBytes: number;
   /** Rules whose frames continue because too many counters would be pending on their way. */
   readonly uncounted: ReadonlySet<string>;
+  /** Sets that have to be filled before the program decides anything. */
+  readonly sets: readonly SetMap[];
 }
 
 export interface SelectOptions {
-  readonly dataSections: boolean;
+  readonly dialect: Dialect;
+  readonly hook: Hook;
   /** Null when nothing is counted. */
   readonly counters:
     | (Omit<CounterPlan, 'pending'> & {
@@ -99,13 +109,13 @@ function needsOf(
   decision: Decision,
   options: SelectOptions,
 ): Needs {
-  const slots = new Set<SlotName>(prologueSlots(decision));
+  const slots = new Set<SlotName>(prologueSlots(decision, options.dialect));
   let transport = false;
   const need = (name: SlotName): void => void slots.add(name);
   for (const node of order) {
     if (node.kind !== 'branch') continue;
     const { question } = node;
-    if (question.kind === 'lookup') need('zero');
+    if (question.kind === 'lookup' && options.dialect.dataSections) need('zero');
     if (question.kind === 'present') {
       if (question.base === 'th') transport = true;
       if (question.base === 'll') need('frame');
@@ -142,7 +152,7 @@ function needsOf(
  * says, and counters count exactly when the frame is dropped.
  */
 export function selectProgram(decision: Decision, options: SelectOptions): Selected {
-  const emitter = openEmitter(options.dataSections);
+  const emitter = openEmitter(options.dialect, options.hook);
   const order = inOrder(decision);
   const depths = pendingDepths(order);
   const deepest = order.reduce((most, node) => Math.max(most, depthBehind(node, depths)), 0);
@@ -151,7 +161,13 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   const uncounted = new Set<string>();
   const plan = options.counters === null ? null : { ...options.counters, pending };
   const needs = needsOf(order, decision, options);
-  emitPrologue(emitter, decision, needs, () => emitNothingPending(emitter, pending));
+  for (const name of needs.slots) slot(emitter, name);
+  reserveKey(emitter, keyWordsOf(order));
+  let start = 0;
+  emitPrologue(emitter, decision, needs, () => {
+    start = emitter.insns.length;
+    emitNothingPending(emitter, pending);
+  });
   for (const node of order) {
     if (node.kind === 'leaf') continue;
     if (node.kind === 'count' && depthBehind(node, depths) > MOST_PENDING) {
@@ -167,15 +183,25 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
     });
   }
   if (plan !== null && words > 0) emitFlush(emitter, plan);
-  emit(emitter, label(DROP), mov(r0, XDP.drop), exit());
-  emit(emitter, label(CONTINUE), mov(r0, XDP.pass), exit());
+  emit(emitter, label(DROP), mov(r0, options.hook.drop), exit());
+  emit(emitter, label(CONTINUE), mov(r0, options.hook.pass), exit());
+  const sets = [...emitter.maps];
+  if (sets.length > 0) emitter.insns.splice(start, 0, ...readyCheck(emitter));
   const rodata = new Uint8Array(emitter.rodata.bytes);
   let at = 0;
   for (const chunk of emitter.rodata.chunks) {
     rodata.set(chunk, at);
     at += chunk.length;
   }
-  return { insns: emitter.insns, rodata, stackBytes: emitter.stack, uncounted };
+  return { insns: emitter.insns, rodata, stackBytes: emitter.stack, uncounted, sets };
+}
+
+/** At least one word: counters and the ready cell have keys too. */
+function keyWordsOf(order: readonly DecisionNode[]): number {
+  const words = order.map((node) =>
+    node.kind === 'branch' && node.question.kind === 'lookup' ? keyWords(node.question) : 1,
+  );
+  return words.reduce((most, count) => Math.max(most, count), 1);
 }
 
 function depthBehind(node: DecisionNode, depths: ReadonlyMap<DecisionNode, number>): number {
@@ -204,6 +230,7 @@ function emitNode(
     emit(emitter, ja(to(node.next)));
   }
   if (node.rule === null) return;
+  // One by one: a set in code may be more than a call takes arguments.
   const insns = emitter.insns.splice(from);
-  emit(emitter, ...forRule(node.rule, insns));
+  for (const insn of forRule(node.rule, insns)) emitter.insns.push(insn);
 }

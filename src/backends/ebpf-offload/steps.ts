@@ -20,6 +20,7 @@ import {
   type LdxInsn,
   type RealInsn,
   type RegNumber,
+  SKB,
   type Source,
   type StInsn,
   type StxInsn,
@@ -164,11 +165,17 @@ function loadContext(state: State, insn: LdxInsn): void {
   const offset = ((state.low[insn.src] ?? 0) >>> 0) + insn.offset - REGION_START;
   const packet = state.regions[REGION.packet];
   const isAddress =
-    offset === XDP_MD.data || offset === XDP_MD.dataEnd || offset === XDP_MD.dataMeta;
+    offset === XDP_MD.data ||
+    offset === XDP_MD.dataEnd ||
+    offset === XDP_MD.dataMeta ||
+    offset === SKB.data ||
+    offset === SKB.dataEnd;
   const values: readonly [number, number][] = [
     [XDP_MD.data, REGION_START],
     [XDP_MD.dataEnd, REGION_START + (packet?.size ?? 0)],
     [XDP_MD.dataMeta, REGION_START],
+    [SKB.data, REGION_START],
+    [SKB.dataEnd, REGION_START + (packet?.size ?? 0)],
     [XDP_MD.ingressIfindex, state.context.ingressIfindex],
     [XDP_MD.rxQueueIndex, state.context.rxQueueIndex],
   ];

@@ -2,7 +2,8 @@ import { dirname } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { Client, ClientChannel } from 'ssh2';
 import { type Result, succeed } from '../../support/diagnostics.ts';
-import type { CommandResult, Transport } from '../transport.ts';
+import { quoteWords } from '../shell.ts';
+import { type CommandResult, holdStream, type Transport } from '../transport.ts';
 import { connectSsh, type SshOptions } from './connect.ts';
 import type { SshTarget } from './target.ts';
 
@@ -30,15 +31,10 @@ const REOPEN = { wait: 50, times: 100 };
 const SIGNALLED = 128;
 const MISSING = 66; // EX_NOINPUT, sysexits.h
 
-/** One word of a POSIX shell, whatever is in it. */
-export function quoteWord(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}
-
 /** A command line for the user's shell on the host; programs in sbin are found, messages are English. */
 export function formatCommand(argv: readonly string[], prefix: readonly string[] = []): string {
   const script = 'PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL; exec "$@"';
-  return [...prefix, '/bin/sh', '-c', script, 'sh', ...argv].map(quoteWord).join(' ');
+  return quoteWords([...prefix, '/bin/sh', '-c', script, 'sh', ...argv]);
 }
 
 const NOT_CONNECTED = 'the connection to the host was lost';
@@ -137,6 +133,11 @@ function createTransport(client: Client, prefix: readonly string[]): Transport {
     async run(argv, { input = '' } = {}): Promise<CommandResult> {
       const { code, stdout, stderr } = await runBytes(argv, input);
       return { code, stdout: stdout.toString('utf8'), stderr };
+    },
+    async hold(argv) {
+      // Beside the gate: it stays open while other commands run.
+      const channel = await openChannel(client, formatCommand(argv, prefix));
+      return channel === null ? null : holdStream(channel, channel);
     },
     async writeFile(path, content) {
       files += 1;
