@@ -57,9 +57,8 @@ const DECISIONS: readonly DecisionOptions[] = [
   { leafRules: 16, copies: 2 },
 ];
 
-/** Lists beyond this are compiled in one way only: trying takes time. */
+/** Lists beyond this are compiled in the first way only: trying takes time. */
 const FEW_ENTRIES = 200;
-const LONG_LIST: DecisionOptions = { leafRules: 32, copies: 1, regions: false };
 
 interface Candidate {
   readonly decision: Decision;
@@ -74,7 +73,7 @@ function compileDecision(decision: Decision, meaning: Meaning, returns: Returns)
 function compileShortest(classifier: Classifier, options: CbpfOptions): Candidate {
   const meaning = meaningOf(classifier, options);
   const isSmall = classifier.entries.length <= FEW_ENTRIES;
-  const decisions = isSmall ? DECISIONS : [LONG_LIST];
+  const decisions = isSmall ? DECISIONS : DECISIONS.slice(0, 1);
   const readsTransport = classifier.entries.some(({ tests }) =>
     tests.some((test) => testedFields(test).some(({ base }) => base === 'th')),
   );
