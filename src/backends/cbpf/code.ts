@@ -119,6 +119,20 @@ export function need(table: CodeTable, base: 'packet' | 'x', end: number, next: 
   }));
 }
 
+/** A node in another table, what it leads to as `codeOf` says. */
+export function copyNode(table: CodeTable, node: Code, codeOf: (node: Code) => Code): Code {
+  switch (node.kind) {
+    case 'ret':
+      return endOf(table, node.verdict);
+    case 'do':
+      return run(table, [node.insn], codeOf(node.next), node.rule);
+    case 'test':
+      return test(table, node.op, node.src, codeOf(node.yes), codeOf(node.no), node.rule);
+    case 'need':
+      return need(table, node.base, node.end, codeOf(node.next));
+  }
+}
+
 export function childrenOf(node: Code): readonly Code[] {
   switch (node.kind) {
     case 'ret':

@@ -2,6 +2,7 @@ import {
   type Code,
   type CodeTable,
   childrenOf,
+  copyNode,
   createCodeTable,
   endOf,
   nodesBelow,
@@ -101,6 +102,17 @@ function joinChoices(first: Choice): Choice | null {
   return { base, k: end - size, size, mask, cases, other, rule, nodes: [...nodes] };
 }
 
+interface Join {
+  readonly first: Choice;
+  readonly joined: Choice;
+}
+
+function findJoin(node: Code): Join | null {
+  const first = readChoice(node);
+  const joined = first === null ? null : joinChoices(first);
+  return first === null || joined === null ? null : { first, joined };
+}
+
 /** Whether bytes may be loaded that were not loaded yet where the first values decide alone. */
 function isThere(first: Choice, joined: Choice, reach: Reach, meaning: Meaning): boolean {
   const end = endOfLoad(joined);
@@ -145,6 +157,8 @@ function makeChoice(table: CodeTable, choice: Choice, codeOf: (node: Code) => Co
  */
 export function combineLoads(root: Code, meaning: Meaning, shortest: number): Code {
   const nodes = nodesBelow(root);
+  const candidates = nodes.map(findJoin).filter((join) => join !== null);
+  if (candidates.length === 0) return root;
   const live = findLive(nodes);
   const reaches = findReaches(nodes, shortest);
   const ways = new Map<Code, number>();
@@ -152,15 +166,17 @@ export function combineLoads(root: Code, meaning: Meaning, shortest: number): Co
     for (const child of childrenOf(node)) ways.set(child, (ways.get(child) ?? 0) + 1);
   }
   const usesA = (node: Code): boolean => ((live.get(node) ?? 0) & A_LIVE) !== 0;
-  const joinAt = (node: Code): Choice | null => {
-    const first = readChoice(node);
-    const joined = first === null ? null : joinChoices(first);
-    const reach = reaches.get(node);
-    if (first === null || joined === null || reach === undefined) return null;
-    if (!isThere(first, joined, reach, meaning)) return null;
-    if (usesA(joined.other) || joined.cases.some(({ to }) => usesA(to))) return null;
-    return joined.cases.length + 2 < countFreed(joined, ways) ? joined : null;
+  const isGood = ({ first, joined }: Join): boolean => {
+    const [head] = first.nodes;
+    const reach = head === undefined ? undefined : reaches.get(head);
+    if (reach === undefined || !isThere(first, joined, reach, meaning)) return false;
+    if (usesA(joined.other) || joined.cases.some(({ to }) => usesA(to))) return false;
+    return joined.cases.length + 2 < countFreed(joined, ways);
   };
+  const joins = new Map<Code | undefined, Choice>(
+    candidates.filter(isGood).map(({ first, joined }) => [first.nodes[0], joined]),
+  );
+  if (joins.size === 0) return root;
   const table = createCodeTable();
   const made = new Map<Code, Code>();
   const codeOf = (node: Code): Code => {
@@ -170,14 +186,10 @@ export function combineLoads(root: Code, meaning: Meaning, shortest: number): Co
     return known;
   };
   for (const node of nodes.reverse()) {
-    const joined = joinAt(node);
-    if (joined !== null) made.set(node, makeChoice(table, joined, codeOf));
-    else if (node.kind === 'do')
-      made.set(node, run(table, [node.insn], codeOf(node.next), node.rule));
-    else if (node.kind === 'test') {
-      const { op, src, yes, no, rule } = node;
-      made.set(node, test(table, op, src, codeOf(yes), codeOf(no), rule));
-    }
+    const joined = joins.get(node);
+    const again =
+      joined === undefined ? copyNode(table, node, codeOf) : makeChoice(table, joined, codeOf);
+    made.set(node, again);
   }
   return codeOf(root);
 }

@@ -1,12 +1,12 @@
 import {
   type Code,
   type CodeTable,
+  copyNode,
   createCodeTable,
   endOf,
   insnKey,
   nodesBelow,
   run,
-  test,
 } from './code.ts';
 import { ANCILLARY, type StraightInsn } from './insn.ts';
 import type { Meaning } from './meaning.ts';
@@ -141,19 +141,6 @@ function keep(
     made.set(node, again);
   }
   return made;
-}
-
-function copyNode(table: CodeTable, node: Code, codeOf: (node: Code) => Code): Code {
-  switch (node.kind) {
-    case 'ret':
-      return endOf(table, node.verdict);
-    case 'do':
-      return run(table, [node.insn], codeOf(node.next), node.rule);
-    case 'test':
-      return test(table, node.op, node.src, codeOf(node.yes), codeOf(node.no), node.rule);
-    case 'need':
-      throw new Error('bug: a need was not met');
-  }
 }
 
 function keepAt(

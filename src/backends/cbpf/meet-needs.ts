@@ -1,4 +1,4 @@
-import { type Code, createCodeTable, endOf, nodesBelow, run, test } from './code.ts';
+import { type Code, copyNode, createCodeTable, endOf, nodesBelow, run } from './code.ts';
 import { ANCILLARY, type StraightInsn } from './insn.ts';
 import { findLive } from './thread-code.ts';
 
@@ -74,11 +74,10 @@ export function meetNeeds(root: Code): Code {
   for (const node of nodes.reverse()) {
     const reach = reachAt(node, reaches);
     reaches.set(node, reach);
-    if (node.kind === 'do') made.set(node, run(table, [node.insn], get(node.next), node.rule));
-    if (node.kind === 'test') {
-      made.set(node, test(table, node.op, node.src, get(node.yes), get(node.no), node.rule));
+    if (node.kind !== 'need') {
+      made.set(node, copyNode(table, node, get));
+      continue;
     }
-    if (node.kind !== 'need') continue;
     const next = get(node.next);
     const isMet = reach[node.base] >= node.end;
     const isLive = ((live.get(node.next) ?? 0) & 1) !== 0;

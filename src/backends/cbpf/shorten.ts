@@ -47,6 +47,7 @@ export function shorten(decision: Decision, meaning: Meaning): Code {
   const shortest = LINK_HEADER[meaning.linkType] + (isWhole ? SHORTEST_PACKET : 0);
   const code = lowerDecision(createCodeTable(), meaning, decision);
   const met = threadCode(meetNeeds(threadCode(code, shortest)), shortest);
-  const combined = threadCode(combineLoads(met, meaning, shortest), shortest);
-  return keepValues(combined, meaning, shortest);
+  const combined = combineLoads(met, meaning, shortest);
+  const threaded = combined === met ? met : threadCode(combined, shortest);
+  return keepValues(threaded, meaning, shortest);
 }
