@@ -163,7 +163,7 @@ it.each([
 
 it.each([
   ['agilio', '2,800 device instructions, 3,072,000 map entries in all'],
-  ['cbpf', '4,096 instructions, 64 in xt_bpf'],
+  ['cbpf', '4,096 instructions, 64 in xt_bpf, 2,039 in cls_bpf'],
   ['connectx', '4,194,304 rows, 4 ranges a row'],
   ['netdevsim', '1,000,000 instructions, maps of 2 entries'],
   ['openvswitch', 'rows in memory'],
