@@ -36,7 +36,7 @@ function parseGeneration(text: string): number {
 
 /** `confirm`: keep a deployment that the machine would take back by itself. */
 export function addConfirmCommand(program: Command): void {
-  addFleetOptions(addDeviceOption(program.command('confirm')), true)
+  addFleetOptions(addDeviceOption(program.command('confirm')), false)
     .description('keep what `deploy --confirm` put there for a while')
     .option('--json', 'machine-readable output')
     .action(runConfirm);
@@ -44,7 +44,7 @@ export function addConfirmCommand(program: Command): void {
 
 /** `rollback`: out of a deployment that is not confirmed, else to the one before. */
 export function addRollbackCommand(program: Command): void {
-  addFleetOptions(addDeviceOption(program.command('rollback')), true)
+  addFleetOptions(addDeviceOption(program.command('rollback')), false)
     .description('go back to what was deployed before')
     .addOption(new Option('--to <GENERATION>', 'to that deployment').argParser(parseGeneration))
     .option('--force', 'also over programs of others, and where the mode changes with a gap')

@@ -16,7 +16,7 @@ export interface FleetCliOptions {
   readonly parallel: number;
   readonly acceptNew?: boolean;
   readonly json?: boolean;
-  /** Commands that change something. */
+  /** Where a failure on one host stops the others. */
   readonly canary?: number;
   readonly canaryWait?: number;
 }
@@ -50,8 +50,8 @@ function parseParallel(text: string): number {
   throw new InvalidArgumentError('At least 1.');
 }
 
-/** Adds `--host`, `--inventory` and what goes with them; `changes`: the command changes hosts. */
-export function addFleetOptions(command: Command, changes: boolean): Command {
+/** Adds `--host`, `--inventory` and what goes with them; `careful`: a few hosts may go first, and a failure stops. */
+export function addFleetOptions(command: Command, careful: boolean): Command {
   command
     .addOption(
       new Option('--host <USER@HOST>', 'there instead of here, by SSH; repeatable')
@@ -63,7 +63,7 @@ export function addFleetOptions(command: Command, changes: boolean): Command {
       new Option('--parallel <N>', 'hosts at the same time').argParser(parseParallel).default(10),
     )
     .option('--accept-new', 'trust and remember the key of a host never seen before');
-  if (!changes) return command;
+  if (!careful) return command;
   return command
     .addOption(
       new Option('--canary <N>', 'so many hosts first; the others only when these are well')
@@ -165,10 +165,13 @@ async function runOnFleet<T>(
     }
     process.stderr.write(`[${finished}/${hosts.length}] ${outcome.host}: ${outcome.state}\n`);
   };
-  const isChange = options.canary !== undefined;
   const outcomes = await runFleet(
     hosts,
-    { parallel: options.parallel, canary: options.canary ?? 0, stopOnFailure: isChange },
+    {
+      parallel: options.parallel,
+      canary: options.canary ?? 0,
+      stopOnFailure: options.canary !== undefined,
+    },
     {
       nameOf: ({ name }) => name,
       run: ({ target }) => onMachine(target, options, askNobody, work.run),

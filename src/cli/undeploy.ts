@@ -19,7 +19,7 @@ async function runUndeploy(options: UndeployOptions, command: Command): Promise<
 
 /** `undeploy`: take our program off a device and leave it as it was. */
 export function addUndeployCommand(program: Command): void {
-  addFleetOptions(addDeviceOption(program.command('undeploy')), true)
+  addFleetOptions(addDeviceOption(program.command('undeploy')), false)
     .description('take our program off a device, which is then as it was before')
     .option('--force', 'also when the record of the deployment cannot be read')
     .option('--json', 'machine-readable output')
