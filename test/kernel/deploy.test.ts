@@ -128,7 +128,7 @@ onKernel.each(['native', 'generic'] as const)('a %s program decides live traffic
 });
 
 onKernel.each([
-  ['native', 50],
+  ['native', 25],
   ['generic', 10],
 ] as const)(
   'no frame meets %s XDP without a program during %i replacements',
