@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { type Facts, nothingKnown } from '../ir/facts.ts';
 import { type PlacedJson, readPlacedJson } from '../profile/json-places.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { addFacts, FACT_FORMS, type GivenFact, isFactName } from './facts.ts';
+import { readTextFile } from './read-file.ts';
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -67,12 +67,6 @@ export function parseFactsFile(text: string, file: string): Result<Facts> {
 
 /** As `parseFactsFile`, for `--facts FILE`. */
 export async function readFactsFile(file: string): Promise<Result<Facts>> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return fail(errorAt('facts/unreadable', `cannot read the facts: ${why}`));
-  }
-  return parseFactsFile(text, file);
+  const text = await readTextFile(file, 'facts/unreadable', 'the facts');
+  return text.ok ? parseFactsFile(text.value, file) : text;
 }

@@ -1,13 +1,13 @@
-import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type HostOutcome, runFleet } from '../deploy/fleet.ts';
 import { type InventoryHost, parseInventory } from '../deploy/inventory.ts';
 import type { SshTarget } from '../deploy/ssh/target.ts';
-import { errorAt, fail, formatDiagnostic, type Result, succeed } from '../support/diagnostics.ts';
+import { formatDiagnostic, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { type Machine, openMachine, parseHost, refuseUsage } from './options.ts';
 import { reportDiagnostics } from './output.ts';
+import { readTextFile } from './read-file.ts';
 
 /** Options of commands that work on machines, as commander hands them over. */
 export interface FleetCliOptions {
@@ -78,12 +78,8 @@ export function addFleetOptions(command: Command, careful: boolean): Command {
 }
 
 async function readInventory(file: string): Promise<Result<readonly InventoryHost[]>> {
-  try {
-    return parseInventory(await readFile(file, 'utf8'), file);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return fail(errorAt('inventory/unreadable', `cannot read the inventory: ${why}`));
-  }
+  const text = await readTextFile(file, 'inventory/unreadable', 'the inventory');
+  return text.ok ? parseInventory(text.value, file) : text;
 }
 
 function keyOf({ user, host, port }: SshTarget): string {

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type Result, succeed } from '../support/diagnostics.ts';
+import { readTextFile } from './read-file.ts';
 
 /** A file of tables, not looked into yet. */
 export interface TableText {
@@ -8,10 +8,6 @@ export interface TableText {
 }
 
 export async function readTableText(path: string): Promise<Result<TableText>> {
-  try {
-    return succeed({ path, text: await readFile(path, 'utf8') });
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return fail(errorAt('tcam/unreadable', `cannot read the tables: ${why}`));
-  }
+  const text = await readTextFile(path, 'tcam/unreadable', 'the tables');
+  return text.ok ? succeed({ path, text: text.value }) : text;
 }

@@ -133,6 +133,26 @@ export function copyNode(table: CodeTable, node: Code, codeOf: (node: Code) => C
   }
 }
 
+/**
+ * Makes all nodes again in a table of their own, each as `make` says (`copyNode` where it says nothing
+ * new); `below` is in `nodesBelow`'s order, so that what a node leads to is there before it.
+ */
+export function remake(
+  below: readonly Code[],
+  make: (table: CodeTable, node: Code, codeOf: (node: Code) => Code) => Code,
+): (node: Code) => Code {
+  const table = createCodeTable();
+  const made = new Map<Code, Code>();
+  const codeOf = (node: Code): Code => {
+    if (node.kind === 'ret') return endOf(table, node.verdict);
+    const known = made.get(node);
+    if (known === undefined) throw new Error('bug: code is used before it is made');
+    return known;
+  };
+  for (const node of [...below].reverse()) made.set(node, make(table, node, codeOf));
+  return codeOf;
+}
+
 export function childrenOf(node: Code): readonly Code[] {
   switch (node.kind) {
     case 'ret':

@@ -3,9 +3,8 @@ import {
   type CodeTable,
   childrenOf,
   copyNode,
-  createCodeTable,
-  endOf,
   nodesBelow,
+  remake,
   run,
   test,
 } from './code.ts';
@@ -177,19 +176,9 @@ export function combineLoads(root: Code, meaning: Meaning, shortest: number): Co
     candidates.filter(isGood).map(({ first, joined }) => [first.nodes[0], joined]),
   );
   if (joins.size === 0) return root;
-  const table = createCodeTable();
-  const made = new Map<Code, Code>();
-  const codeOf = (node: Code): Code => {
-    if (node.kind === 'ret') return endOf(table, node.verdict);
-    const known = made.get(node);
-    if (known === undefined) throw new Error('bug: code is used before it is made');
-    return known;
-  };
-  for (const node of nodes.reverse()) {
+  const codeOf = remake(nodes, (table, node, get) => {
     const joined = joins.get(node);
-    const again =
-      joined === undefined ? copyNode(table, node, codeOf) : makeChoice(table, joined, codeOf);
-    made.set(node, again);
-  }
+    return joined === undefined ? copyNode(table, node, get) : makeChoice(table, joined, get);
+  });
   return codeOf(root);
 }

@@ -1,13 +1,4 @@
-import {
-  type Code,
-  type CodeTable,
-  copyNode,
-  createCodeTable,
-  endOf,
-  insnKey,
-  nodesBelow,
-  run,
-} from './code.ts';
+import { type Code, type CodeTable, copyNode, insnKey, nodesBelow, remake, run } from './code.ts';
 import { ANCILLARY, type StraightInsn } from './insn.ts';
 import type { Meaning } from './meaning.ts';
 import { findLive, findReaches, type Reach, X_LIVE } from './thread-code.ts';
@@ -120,29 +111,7 @@ function groupKeepers(keepers: readonly Keeper[]): readonly (readonly Keeper[])[
     .sort(([a], [b]) => (b?.inside.size ?? 0) - (a?.inside.size ?? 0));
 }
 
-/** The code again, with the values of these keepers kept in a word of M. */
-function keep(
-  nodes: readonly Code[],
-  keepers: ReadonlyMap<Code, Keeper>,
-  word: number,
-): ReadonlyMap<Code, Code> {
-  const table = createCodeTable();
-  const made = new Map<Code, Code>();
-  const codeOf = (node: Code): Code => {
-    if (node.kind === 'ret') return endOf(table, node.verdict);
-    const known = made.get(node);
-    if (known === undefined) throw new Error('bug: code is used before it is made');
-    return known;
-  };
-  for (const node of [...nodes].reverse()) {
-    const keeper = keepers.get(node);
-    const again =
-      keeper === undefined ? copyNode(table, node, codeOf) : keepAt(table, keeper, word, codeOf);
-    made.set(node, again);
-  }
-  return made;
-}
-
+/** The code from a keeper on, with its value kept in a word of M. */
 function keepAt(
   table: CodeTable,
   { head, inside, lead }: Keeper,
@@ -193,8 +162,13 @@ export function keepValues(root: Code, meaning: Meaning, shortest: number): Code
     for (const group of groups) {
       trials += 1;
       const byHead = new Map(group.map((keeper) => [keeper.head as Code, keeper]));
-      const shorter = keep(nodes, byHead, word).get(code);
-      if (shorter === undefined || nodesBelow(shorter).length >= nodes.length) continue;
+      const kept = word;
+      const shorter = remake(nodes, (table, node, codeOf) => {
+        const keeper = byHead.get(node);
+        if (keeper === undefined) return copyNode(table, node, codeOf);
+        return keepAt(table, keeper, kept, codeOf);
+      })(code);
+      if (nodesBelow(shorter).length >= nodes.length) continue;
       code = shorter;
       word += 1;
       isShorter = true;

@@ -1,4 +1,4 @@
-import { type Code, copyNode, createCodeTable, endOf, nodesBelow, run } from './code.ts';
+import { type Code, copyNode, nodesBelow, remake, run } from './code.ts';
 import { ANCILLARY, type StraightInsn } from './insn.ts';
 import { findLive } from './thread-code.ts';
 
@@ -63,26 +63,15 @@ export function meetNeeds(root: Code): Code {
   const nodes = nodesBelow(root);
   const live = findLive(nodes);
   const reaches = new Map<Code, Reach>();
-  const table = createCodeTable();
-  const made = new Map<Code, Code>();
-  const get = (node: Code): Code => {
-    if (node.kind === 'ret') return endOf(table, node.verdict);
-    const known = made.get(node);
-    if (known === undefined) throw new Error('bug: code is used before it is made');
-    return known;
-  };
-  for (const node of nodes.reverse()) {
+  const codeOf = remake(nodes, (table, node, get) => {
     const reach = reachAt(node, reaches);
     reaches.set(node, reach);
-    if (node.kind !== 'need') {
-      made.set(node, copyNode(table, node, get));
-      continue;
-    }
+    if (node.kind !== 'need') return copyNode(table, node, get);
     const next = get(node.next);
-    const isMet = reach[node.base] >= node.end;
+    if (reach[node.base] >= node.end) return next;
+    reaches.set(node, { ...reach, [node.base]: node.end });
     const isLive = ((live.get(node.next) ?? 0) & 1) !== 0;
-    made.set(node, isMet ? next : run(table, loadLast(node, isLive), next, null));
-    if (!isMet) reaches.set(node, { ...reach, [node.base]: node.end });
-  }
-  return get(root);
+    return run(table, loadLast(node, isLive), next, null);
+  });
+  return codeOf(root);
 }

@@ -48,30 +48,29 @@ export function createDecider(store: RowStore): Decider {
     nested = new Int32Array(store.actions.length + 1);
   }
 
+  /** The first `many` of these rows, without `skip`, in `nested`; how many they are. */
+  function keepOthers(rows: Int32Array, many: number, skip: number): number {
+    let count = 0;
+    for (let place = 0; place < many; place += 1) {
+      const other = rows[place] as number;
+      if (other === skip) continue;
+      nested[count] = other;
+      count += 1;
+    }
+    return count;
+  }
+
   function underEarlier(row: number, position: number, skip: number, steps: number): boolean {
     spent += 1;
     let rows = found;
     let count = position;
     if (position > WALKED) {
       if (index.holds(part, 0, row, skip)) return true;
-      const all = index.query(part, 0, nested, row);
       rows = nested;
-      count = 0;
-      for (let place = 0; place < all; place += 1) {
-        const other = nested[place] as number;
-        if (other === skip) continue;
-        nested[count] = other;
-        count += 1;
-      }
+      count = keepOthers(nested, index.query(part, 0, nested, row), skip);
     } else if (skip >= 0) {
       rows = nested;
-      count = 0;
-      for (let place = 0; place < position; place += 1) {
-        const other = found[place] as number;
-        if (other === skip) continue;
-        nested[count] = other;
-        count += 1;
-      }
+      count = keepOthers(found, position, skip);
     }
     spent += count >>> 3;
     return search.covered(part, 0, [{ store, rows, count }], steps) === 'yes';

@@ -1,6 +1,6 @@
 import { createDecider } from './function-table.ts';
 import type { Layout } from './layout.ts';
-import { appendRow, compact, createStore, type RowStore } from './row-store.ts';
+import { appendRow, compact, createStore, freeBits, type RowStore } from './row-store.ts';
 
 /** Fewer rows than this next to each other are not worth a look. */
 const LEAST = 4;
@@ -114,13 +114,8 @@ interface Run {
 
 /** Words of a row with a column's bits taken out, as text. */
 function withoutColumn(store: RowStore, row: number, from: number, width: number): string {
-  const { words } = store.shape;
   const box = store.boxes.slice(row * store.stride, (row + 1) * store.stride);
-  for (let bit = from; bit < from + width; bit += 1) {
-    const mask = (1 << (31 - (bit & 31))) >>> 0;
-    box[bit >>> 5] = (box[bit >>> 5] as number) & ~mask;
-    box[words + (bit >>> 5)] = (box[words + (bit >>> 5)] as number) & ~mask;
-  }
+  freeBits(store.shape, box, from, width);
   return `${store.actions[row]} ${box.join(' ')}`;
 }
 
@@ -153,13 +148,8 @@ function isFramed(store: RowStore, { from, to, bit, width }: Run, steps: number)
   const rest = compact(store);
   rest.alive.fill(0, from, to);
   const decider = createDecider(rest);
-  const { words } = store.shape;
   const box = store.boxes.slice(from * store.stride, (from + 1) * store.stride);
-  for (let at = bit; at < bit + width; at += 1) {
-    const mask = (1 << (31 - (at & 31))) >>> 0;
-    box[at >>> 5] = (box[at >>> 5] as number) & ~mask;
-    box[words + (at >>> 5)] = (box[words + (at >>> 5)] as number) & ~mask;
-  }
+  freeBits(store.shape, box, bit, width);
   return decider.decides(box, 0, from, 1 - (store.actions[from] ?? 0), -1, steps);
 }
 

@@ -80,6 +80,15 @@ export function appendRow(
   return count;
 }
 
+/** Lets a box have any value in these bits of its ternary part. */
+export function freeBits({ words }: Shape, box: Uint32Array, from: number, width: number): void {
+  for (let bit = from; bit < from + width; bit += 1) {
+    const mask = (1 << (31 - (bit & 31))) >>> 0;
+    box[bit >>> 5] = (box[bit >>> 5] as number) & ~mask;
+    box[words + (bit >>> 5)] = (box[words + (bit >>> 5)] as number) & ~mask;
+  }
+}
+
 /** A box that holds every key. */
 export function everything(shape: Shape): Uint32Array {
   const box = new Uint32Array(strideOf(shape));

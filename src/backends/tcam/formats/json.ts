@@ -1,7 +1,13 @@
 import { z } from 'zod';
 import { FRAME, META } from '../../../ir/fields.ts';
 import { findMatchField } from '../../../profile/tcam-schema.ts';
-import { errorAt, fail, type Result, succeed } from '../../../support/diagnostics.ts';
+import {
+  type Diagnostic,
+  errorAt,
+  fail,
+  type Result,
+  succeed,
+} from '../../../support/diagnostics.ts';
 import { parseField } from '../field-names.ts';
 import type { Column } from '../layout.ts';
 import {
@@ -12,6 +18,7 @@ import {
   type TableSet,
   type TcamTable,
 } from '../table.ts';
+import { parseJsonAs } from './text.ts';
 
 /** The tag every generic table file starts with. */
 export const TABLE_FORMAT = 'nft-offload/tcam@1';
@@ -114,9 +121,13 @@ const fileSchema = z.object({
 
 type FileTable = z.infer<typeof fileSchema>['tables'][number];
 
-function problem(file: string, message: string): Result<never> {
+function faultOf(file: string, message: string): Diagnostic {
   const place = { kind: 'file' as const, file, line: null, column: null };
-  return fail(errorAt('tcam/table-file', message, { place }));
+  return errorAt('tcam/table-file', message, { place });
+}
+
+function problem(file: string, message: string): Result<never> {
+  return fail(faultOf(file, message));
 }
 
 function readRow(table: FileTable, columns: readonly Column[], index: number): TableRow | string {
@@ -173,22 +184,13 @@ function readTable(table: FileTable, file: string): Result<TcamTable> {
 
 /** The inverse of `writeJson`, but for `meta protocol`, which stays a column. */
 export function readJson(text: string, file: string): Result<TableSet> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    return problem(file, error instanceof Error ? error.message : String(error));
-  }
-  const checked = fileSchema.safeParse(parsed);
-  if (!checked.success) {
-    const [issue] = checked.error.issues;
-    return problem(file, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not a table file'}`);
-  }
+  const parsed = parseJsonAs(fileSchema, text, (message) => faultOf(file, message));
+  if (!parsed.ok) return parsed;
   const tables: TcamTable[] = [];
-  for (const table of checked.data.tables) {
+  for (const table of parsed.value.tables) {
     const read = readTable(table, file);
     if (!read.ok) return read;
     tables.push(read.value);
   }
-  return succeed({ profile: checked.data.profile ?? null, tables });
+  return succeed({ profile: parsed.value.profile ?? null, tables });
 }

@@ -3,6 +3,7 @@ import { type Diagnostic, fail, type Result, succeed } from '../../../support/di
 import type { TableSet } from '../table.ts';
 import { type Acl, type AclEntry, type AclPorts, ANY_MATCH, aclsOf } from './acl.ts';
 import { parsePrefix, refuseEntry, refuseText, spellPrefix } from './acl-text.ts';
+import { parseJsonAs } from './text.ts';
 
 const TYPES = 'openconfig-packet-match-types';
 /** Flags from the lowest bit on: RFC 9293 section 3.1, identities of openconfig-packet-match-types. */
@@ -158,19 +159,10 @@ function readEntry(
 
 /** The inverse of `writeOpenconfig`. */
 export function readOpenconfig(text: string, file: string): Result<readonly Acl[]> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    return fail(refuseText(error instanceof Error ? error.message : String(error), file));
-  }
-  const checked = fileSchema.safeParse(parsed);
-  if (!checked.success) {
-    const [issue] = checked.error.issues;
-    return fail(refuseText(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`, file));
-  }
+  const parsed = parseJsonAs(fileSchema, text, (message) => refuseText(message, file));
+  if (!parsed.ok) return parsed;
   const acls: Acl[] = [];
-  for (const set of checked.data['openconfig-acl:acl']['acl-sets']['acl-set']) {
+  for (const set of parsed.value['openconfig-acl:acl']['acl-sets']['acl-set']) {
     const version = set.type === 'ACL_IPV4' ? 'ip' : 'ip6';
     const list = [...set['acl-entries']['acl-entry']];
     list.sort((a, b) => a['sequence-id'] - b['sequence-id']);

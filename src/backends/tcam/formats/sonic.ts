@@ -3,6 +3,7 @@ import { fail, type Result, succeed } from '../../../support/diagnostics.ts';
 import type { TableSet } from '../table.ts';
 import { type Acl, type AclEntry, type AclPorts, ANY_MATCH, aclsOf } from './acl.ts';
 import { parsePrefix, refuseEntry, refuseText, spellPrefix } from './acl-text.ts';
+import { parseJsonAs } from './text.ts';
 
 /** aclorch of SONiC compares flags up to URG. */
 const MOST_FLAGS = 0x3f;
@@ -157,15 +158,14 @@ function readRule(version: Acl['version'], rule: Rule): AclEntry | string {
 
 /** The rules of a config_db.json whose tables are called as `writeSonic` calls them. */
 export function readSonic(text: string, file: string): Result<readonly Acl[]> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    return fail(refuseText(error instanceof Error ? error.message : String(error), file));
-  }
-  const checked = fileSchema.safeParse(parsed);
-  if (!checked.success) return fail(refuseText('no config_db.json with access lists', file));
-  const { ACL_TABLE, ACL_RULE } = checked.data;
+  const parsed = parseJsonAs(
+    fileSchema,
+    text,
+    (message) => refuseText(message, file),
+    () => 'no config_db.json with access lists',
+  );
+  if (!parsed.ok) return parsed;
+  const { ACL_TABLE, ACL_RULE } = parsed.value;
   const acls: Acl[] = [];
   for (const version of ['ip', 'ip6'] as const) {
     const { table } = KINDS[version];

@@ -1,4 +1,6 @@
+import type { z } from 'zod';
 import { formatAddress } from '../../../ir/print.ts';
+import { type Diagnostic, fail, type Result, succeed } from '../../../support/diagnostics.ts';
 
 /** IPv4 address of 32 bits. */
 export function formatIp(value: bigint): string {
@@ -17,4 +19,28 @@ export function prefixLength(mask: bigint, width: number): number | null {
   const inverse = mask ^ ((1n << BigInt(width)) - 1n);
   if ((inverse & (inverse + 1n)) !== 0n) return null;
   return width - inverse.toString(2).replace(/^0$/, '').length;
+}
+
+type Issue = z.core.$ZodIssue;
+
+function describeIssue({ path, message }: Issue): string {
+  return `${path.join('.')}: ${message}`;
+}
+
+/** JSON of a certain form; what is wrong with it goes through `refuse`, where in it by `describe`. */
+export function parseJsonAs<T>(
+  schema: z.ZodType<T>,
+  text: string,
+  refuse: (message: string) => Diagnostic,
+  describe: (issue: Issue) => string = describeIssue,
+): Result<T> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return fail(refuse(error instanceof Error ? error.message : String(error)));
+  }
+  const checked = schema.safeParse(value);
+  if (checked.success) return succeed(checked.data);
+  return fail(...checked.error.issues.slice(0, 1).map((issue) => refuse(describe(issue))));
 }
