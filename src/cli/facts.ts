@@ -1,8 +1,10 @@
 import { isIPv4, isIPv6 } from 'node:net';
+import { checkDeviceName } from '../deploy/device-name.ts';
 import {
   type Facts,
   type LocalAddress,
   type Master,
+  MOST_VLAN_ID,
   nothingKnown,
   type Vlan,
 } from '../ir/facts.ts';
@@ -64,16 +66,13 @@ function parseMac(text: string): Result<bigint> {
   return succeed(BigInt(`0x${text.replaceAll(':', '')}`));
 }
 
-const MOST_VLAN_ID = 4094; // IEEE 802.1Q; 4095 is reserved
-const DEVICE_NAME = /^[^\s/:]{1,15}$/; // dev_valid_name, net/core/dev.c
-
 function parseVlan(text: string): Result<Vlan> {
   const parts = text.split(':');
   const isAd = parts[0] === '802.1ad';
   if (isAd || parts[0] === '802.1q') parts.shift();
   const [id = '', device = null, ...rest] = parts;
   const known = /^\d{1,4}$/.test(id) && Number(id) <= MOST_VLAN_ID && rest.length === 0;
-  if (!known || (device !== null && !DEVICE_NAME.test(device))) {
+  if (!known || (device !== null && checkDeviceName(device) !== null)) {
     const help =
       'write ID:NAME, 802.1ad:ID:NAME, ID alone for what is no plain VLAN device, or none';
     return refuse('fact-vlan', `vlan: \`${text}\` is no VLAN device`, help);
@@ -98,7 +97,7 @@ function addVlan(facts: Facts, value: string): Result<Facts> {
 
 function parseMaster(text: string): Result<Master> {
   const [name = '', kind = 'bridge', ...rest] = text.split(':');
-  if (DEVICE_NAME.test(name) && /^\w+$/.test(kind) && rest.length === 0) {
+  if (checkDeviceName(name) === null && /^\w+$/.test(kind) && rest.length === 0) {
     return succeed({ name, kind });
   }
   const help = 'write NAME for a bridge, NAME:KIND for any other (bond, team, vrf, macvlan...)';

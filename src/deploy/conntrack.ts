@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { parseJson, readSysctls, warning } from './machine.ts';
-import { linksSchema } from './probe-links.ts';
+import { BRIDGES_HAND_UP, handsUp, linksSchema } from './probe-links.ts';
 import type { Transport } from './transport.ts';
 
 /** How many flows connection tracking knows, begun or not; null where that cannot be read. */
@@ -15,13 +15,8 @@ async function bridgesTrack(transport: Transport): Promise<boolean> {
   const { code, stdout } = await transport.run(show);
   const bridges = linksSchema.safeParse(parseJson(stdout.trim() === '' ? '[]' : stdout)).data;
   if (code === 0 && bridges?.length === 0) return false;
-  const calling = bridges?.some(({ linkinfo }) => {
-    const { nf_call_iptables: v4 = 0, nf_call_ip6tables: v6 = 0 } = linkinfo?.info_data ?? {};
-    return v4 !== 0 || v6 !== 0;
-  });
-  if (calling !== false) return true;
-  const files = ['bridge/bridge-nf-call-iptables', 'bridge/bridge-nf-call-ip6tables'];
-  const calls = await Promise.all(files.map((file) => readSysctls(transport, [file])));
+  if (bridges === undefined || bridges.some(handsUp)) return true;
+  const calls = await Promise.all(BRIDGES_HAND_UP.map((file) => readSysctls(transport, [file])));
   return calls.some((values) => values !== null && values[0] !== 0);
 }
 

@@ -7,6 +7,8 @@ import { parseFeatures } from './ethtool-features.ts';
 import { parseJson, readSysctls, warning } from './machine.ts';
 import { parseAddress } from './parse-address.ts';
 import {
+  BRIDGES_HAND_UP,
+  handsUp,
   type Link,
   linksSchema,
   readBridgePlain,
@@ -106,12 +108,9 @@ async function readBrNetfilter(
 ): Promise<boolean | null> {
   const { code } = await transport.run(['test', '-e', '/proc/sys/net/bridge']);
   if (code === 1) return false;
-  const names = ['bridge/bridge-nf-call-iptables', 'bridge/bridge-nf-call-ip6tables'];
-  const all = await readSysctls(transport, names);
+  const all = await readSysctls(transport, BRIDGES_HAND_UP);
   if (all === null) return null;
-  const { nf_call_iptables: own = 0, nf_call_ip6tables: own6 = 0 } =
-    bridge?.linkinfo?.info_data ?? {};
-  return [...all, own, own6].some((value) => value !== 0);
+  return all.some((value) => value !== 0) || (bridge !== undefined && handsUp(bridge));
 }
 
 const fdbSchema = z.array(z.object({ mac: z.string() }));

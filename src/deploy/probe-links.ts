@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Master, Vlan } from '../ir/facts.ts';
+import { type Master, MOST_VLAN_ID, type Vlan } from '../ir/facts.ts';
 
 /** Other kinds of device use the same names for other things. */
 function field<T>(schema: z.ZodType<T>) {
@@ -68,8 +68,6 @@ export function readMaster(device: Link, links: readonly Link[]): Master | null 
   return taker?.ifname === undefined ? null : { name: taker.ifname, kind: kindOf(taker) };
 }
 
-const MOST_VLAN_ID = 4094; // IEEE 802.1Q; 4095 is reserved
-
 /** A VLAN device that only takes its tag off: the port's address, up, nothing above it. */
 function isPlainVlan(vlan: Link, port: Link, links: readonly Link[]): boolean {
   const flags = vlan.linkinfo?.info_data?.flags ?? [];
@@ -109,6 +107,18 @@ export function readBridgePlain(port: Link, bridge: Link, links: readonly Link[]
     slave.vlan_tunnel !== true &&
     readMaster(bridge, links) === null
   );
+}
+
+/** Settings under net/ that make every bridge hand its packets to layer 3 (br_netfilter). */
+export const BRIDGES_HAND_UP = [
+  'bridge/bridge-nf-call-iptables',
+  'bridge/bridge-nf-call-ip6tables',
+] as const;
+
+/** Whether this bridge does so by a setting of its own. */
+export function handsUp({ linkinfo }: Link): boolean {
+  const { nf_call_iptables: v4 = 0, nf_call_ip6tables: v6 = 0 } = linkinfo?.info_data ?? {};
+  return v4 !== 0 || v6 !== 0;
 }
 
 /** The device's own Ethernet address, 48 bits. */

@@ -37,6 +37,9 @@ export interface Facts {
   readonly group: number | null;
 }
 
+/** IEEE 802.1Q; 4095 is reserved. */
+export const MOST_VLAN_ID = 4094;
+
 /** What takes frames with one VLAN tag. */
 export interface Vlan {
   /** EtherType of the tag: 8100 (802.1Q) or 88a8 (802.1ad). */

@@ -1,15 +1,14 @@
 import { bindBackend } from '../backends/backend.ts';
 import { cbpfBackendFor } from '../backends/cbpf/backend.ts';
 import type { CbpfArtifact, CbpfOptions } from '../backends/cbpf/compile.ts';
-import { concede } from '../ir/concede.ts';
-import { type Flattened, flatten } from '../ir/flatten.ts';
+import type { Flattened } from '../ir/flatten.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { specialise } from '../ir/specialise.ts';
 import type { CbpfProfile } from '../profile/schema.ts';
 import { type Result, succeed } from '../support/diagnostics.ts';
 import { captureRule } from './capture.ts';
 import { type Choice, fitTier } from './choose.ts';
-import type { Situation } from './place.ts';
+import { flattenSituation, type Situation } from './place.ts';
 import { NOTHING_SETTLED } from './settle.ts';
 import { weighRules } from './weights.ts';
 
@@ -39,17 +38,13 @@ export function placeCbpf(
   const { ruleset } = situation;
   const tier = bindBackend(cbpfBackendFor(made), profile);
   if (tier === null) throw new Error('bug: a cbpf profile that classic BPF does not serve');
-  const granted = new Set(situation.concessions);
   // Where Linux runs a program it has merged segments and taken the tag out, as for the hooks.
   const isLinux = made.dialect === 'linux';
   const facts = isLinux ? { ...situation.facts, rxVlanOff: true, groOff: true } : situation.facts;
-  const flattened = flatten(ruleset, facts, {
-    loopedCopies: tier.receivePath.loopedCopies,
-    flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
-  });
-  const conceded = concede(flattened.classifier, granted, ruleset);
-  const classifier = rule === null ? conceded : captureRule(conceded, rule);
-  const options = { mayMiscount: granted.has('counters') };
+  const { loopedCopies } = tier.receivePath;
+  const flattened = flattenSituation({ ...situation, facts }, { loopedCopies });
+  const classifier = rule === null ? flattened.classifier : captureRule(flattened.classifier, rule);
+  const options = { mayMiscount: situation.concessions.includes('counters') };
   const fitted = fitTier(tier, {
     classifier,
     specialised: specialise(classifier, { ...tier.capabilities, ...options }),

@@ -6,11 +6,9 @@ import {
 } from '../backends/tcam/artifact.ts';
 import type { Effort } from '../backends/tcam/minimise.ts';
 import type { Classifier } from '../ir/classifier.ts';
-import { concede } from '../ir/concede.ts';
-import { flatten } from '../ir/flatten.ts';
 import type { TcamProfile } from '../profile/schema.ts';
 import { type Result, succeed } from '../support/diagnostics.ts';
-import type { Situation } from './place.ts';
+import { flattenSituation, type Situation } from './place.ts';
 
 export interface TcamRequest {
   readonly format: TcamFormat;
@@ -24,14 +22,7 @@ export interface TcamRequest {
 
 /** The ruleset as it looks in front of a table: the kernel's whole path, or only what chains say. */
 export function classifierForTables(situation: Situation, final: boolean): Classifier {
-  const granted = new Set(situation.concessions);
-  const flows = { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts };
-  const { classifier } = flatten(situation.ruleset, situation.facts, {
-    loopedCopies: false,
-    flows,
-    forwards: final,
-  });
-  return concede(classifier, granted, situation.ruleset);
+  return flattenSituation(situation, { loopedCopies: false, forwards: final }).classifier;
 }
 
 /** Compiles a ruleset to tables. */

@@ -2,7 +2,7 @@ import type { AttachHook, Tier } from '../backends/backend.ts';
 import type { XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
-import { type Flattened, flatten } from '../ir/flatten.ts';
+import { type Flattened, type FlattenOptions, flatten } from '../ir/flatten.ts';
 import type { PortRange } from '../ir/flows.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type Specialised, specialise } from '../ir/specialise.ts';
@@ -41,13 +41,23 @@ export interface PlacedTier extends SeenTier {
   readonly choice: Fitted<TierArtifact>['choice'];
 }
 
+/** The ruleset as it looks where frames come in that way; what is given up no longer binds it. */
+export function flattenSituation(
+  { ruleset, facts, concessions, replyPorts }: Situation,
+  received: Omit<FlattenOptions, 'flows'>,
+): Flattened {
+  const granted = new Set(concessions);
+  const flows = { synIsNew: granted.has('syn-is-new'), replyPorts };
+  const flattened = flatten(ruleset, facts, { ...received, flows });
+  return { ...flattened, classifier: concede(flattened.classifier, granted, ruleset) };
+}
+
 /** Looks at a ruleset as tiers see it; what several tiers see alike is worked out once. */
 export type Viewer = (tier: Tier<TierArtifact>) => SeenTier;
 
 /** Prepares to look at one situation through any number of tiers. */
 export function createViewer(situation: Situation): Viewer {
-  const { ruleset, facts } = situation;
-  const granted = new Set(situation.concessions);
+  const { facts, concessions } = situation;
   const known = new Map<string, Flattened>();
   const flattenFor = ({ receivePath }: Tier<TierArtifact>): Flattened => {
     const { loopedCopies, switchesGroOff } = receivePath;
@@ -55,17 +65,13 @@ export function createViewer(situation: Situation): Viewer {
     const before = known.get(key);
     if (before !== undefined) return before;
     const onTier = switchesGroOff ? { ...facts, groOff: true } : facts;
-    const flattened = flatten(ruleset, onTier, {
-      loopedCopies,
-      flows: { synIsNew: granted.has('syn-is-new'), replyPorts: situation.replyPorts },
-    });
-    const conceded = { ...flattened, classifier: concede(flattened.classifier, granted, ruleset) };
-    known.set(key, conceded);
-    return conceded;
+    const flattened = flattenSituation({ ...situation, facts: onTier }, { loopedCopies });
+    known.set(key, flattened);
+    return flattened;
   };
   return (tier) => {
     const flattened = flattenFor(tier);
-    const capabilities = { ...tier.capabilities, mayMiscount: granted.has('counters') };
+    const capabilities = { ...tier.capabilities, mayMiscount: concessions.includes('counters') };
     const specialised = specialise(flattened.classifier, capabilities);
     return { profile: tier.profile, tier, flattened, specialised };
   };
