@@ -11,8 +11,6 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
-#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -25,30 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../test/support/filter-program.h"
+
 enum { SOCKETS = 64, MOST_FRAMES = 1 << 16, MOST_PROGRAMS = 8 };
-
-static void die(const char *what)
-{
-	fprintf(stderr, "cbpf-time: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static struct sock_fprog read_program(const char *path)
-{
-	struct sock_filter *insns = calloc(BPF_MAXINSNS, sizeof(*insns));
-	unsigned int count, code, jt, jf, k;
-	FILE *file = fopen(path, "r");
-
-	if (!file || !insns || fscanf(file, "%u", &count) != 1 || count > BPF_MAXINSNS)
-		die(path);
-	for (unsigned int i = 0; i < count; i++) {
-		if (fscanf(file, "%u %u %u %u", &code, &jt, &jf, &k) != 4)
-			die(path);
-		insns[i] = (struct sock_filter){ code, jt, jf, k };
-	}
-	fclose(file);
-	return (struct sock_fprog){ count, insns };
-}
 
 static int packet_socket(int protocol)
 {

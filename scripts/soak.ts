@@ -9,11 +9,11 @@ import {
   compareWithKernel,
   formatDifferences,
   LAWS,
-  stopReassembly,
 } from '../test/support/compare.ts';
-import { type KernelLab, openKernelLab, probeKernelLab } from '../test/support/kernel-lab.ts';
+import { probeKernelLab } from '../test/support/kernel-lab.ts';
 import { makeFrames } from '../test/support/random-frames.ts';
 import { makeRuleset } from '../test/support/rulesets.ts';
+import { openVariantLabs } from '../test/support/variant-labs.ts';
 import { optionsOf, PATH_VARIANTS, VARIANTS, type Variant } from '../test/support/variants.ts';
 
 const { values } = parseArgs({
@@ -29,30 +29,6 @@ const { values } = parseArgs({
 const RULESETS_PER_LAB = 40;
 /** Differing rulesets that are shown as text; the others can be made again from their seed. */
 const MOST_SHOWN = 5;
-
-interface Labs {
-  /** The lab of a variant's kind, opened when it is first asked for. */
-  readonly of: (variant: Variant) => Promise<KernelLab>;
-  close(): Promise<void>;
-}
-
-function openLabs(): Labs {
-  const open = new Map<string, KernelLab>();
-  return {
-    of: async ({ router, topology }) => {
-      const key = `${router} ${topology}`;
-      const known = open.get(key);
-      if (known !== undefined) return known;
-      const lab = await openKernelLab({ router, topology });
-      open.set(key, lab);
-      await stopReassembly(lab);
-      return lab;
-    },
-    close: async () => {
-      for (const lab of open.values()) await lab.close();
-    },
-  };
-}
 
 interface Totals {
   rulesets: number;
@@ -97,7 +73,7 @@ async function soak(
   const broken = new Map(LAWS.map((law) => [law, 0]));
   let failures = 0;
   let refused = 0;
-  let labs = openLabs();
+  let labs = openVariantLabs();
   const report = (where: string, what: string, text: string): void => {
     failures += 1;
     console.log(`${where}\n${what}`);
@@ -109,7 +85,7 @@ async function soak(
       if (variant === undefined) break;
       if (number > 0 && number % RULESETS_PER_LAB === 0) {
         await labs.close();
-        labs = openLabs();
+        labs = openVariantLabs();
       }
       const own = seed + number;
       const { text, pool } = makeRuleset(own, variant);

@@ -6,19 +6,15 @@ import { placeCbpf } from '../../src/plan/place-cbpf.ts';
 import type { CbpfProfile } from '../../src/profile/schema.ts';
 import { toHex } from '../../src/support/bits.ts';
 import { loadCbpfProfile, sightOf } from '../support/cbpf-run.ts';
-import { stampFrames, stopReassembly } from '../support/compare.ts';
-import {
-  hookVerdict,
-  type KernelLab,
-  openKernelLab,
-  probeKernelLab,
-} from '../support/kernel-lab.ts';
+import { stampFrames } from '../support/compare.ts';
+import { hookVerdict, probeKernelLab } from '../support/kernel-lab.ts';
 import { type LabNamespaces, openLabNamespaces } from '../support/lab-network.ts';
 import { LAB_HOOKS } from '../support/lab-oracle.ts';
 import { readLabRuleset, unwrap } from '../support/pipeline.ts';
 import { makeFrames } from '../support/random-frames.ts';
 import { makeRuleset } from '../support/rulesets.ts';
 import { runPacketFilter, runSocketFilter } from '../support/socket-filter.ts';
+import { openVariantLabs } from '../support/variant-labs.ts';
 import { VARIANTS } from '../support/variants.ts';
 
 const obstacle = probeKernelLab();
@@ -26,8 +22,7 @@ const onKernel = it.skipIf(obstacle !== null);
 
 const FRAMES = 400;
 
-let host: KernelLab;
-let router: KernelLab;
+const labs = openVariantLabs();
 let wire: LabNamespaces;
 let profile: CbpfProfile;
 
@@ -44,17 +39,12 @@ function shortened(profile: CbpfProfile): CbpfProfile {
 
 beforeAll(async () => {
   if (obstacle !== null) return;
-  host = await openKernelLab();
-  router = await openKernelLab({ router: true });
   wire = await openLabNamespaces(false);
-  await stopReassembly(host);
-  await stopReassembly(router);
   profile = shortened(await loadCbpfProfile());
 });
 
 afterAll(async () => {
-  await host?.close();
-  await router?.close();
+  await labs.close();
   await wire?.close();
 });
 
@@ -74,7 +64,7 @@ const WAYS: readonly (readonly [Partial<CbpfOptions>, readonly Concession[]])[] 
 onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as const))(
   'runs as the kernel runs it, and drops nothing that nftables delivers: %s',
   async (_, variant, index) => {
-    const lab = variant.router ? router : host;
+    const lab = await labs.of(variant);
     const seed = 70_000 + index;
     const { text, pool } = makeRuleset(seed, variant);
     const frames = stampFrames(makeFrames(seed, FRAMES, pool)).filter(({ length }) => length >= 14);

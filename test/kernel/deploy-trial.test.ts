@@ -3,15 +3,15 @@ import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { confirmXdp } from '../../src/deploy/confirm.ts';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
-import { ownerOf } from '../../src/deploy/owner-counts.ts';
 import { pinDirectory, trialDirectory } from '../../src/deploy/paths.ts';
 import { rollbackXdp } from '../../src/deploy/rollback.ts';
 import { statusXdp } from '../../src/deploy/status.ts';
 import type { Transport } from '../../src/deploy/transport.ts';
 import { undeployXdp } from '../../src/deploy/undeploy.ts';
-import type { Result } from '../../src/support/diagnostics.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
-import { TEST_LAYOUT, testObject } from '../support/deploy-objects.ts';
+import { testObject } from '../support/deploy-objects.ts';
+import { deployRequest, refusalOf } from '../support/deploy-requests.ts';
+import { unwrap } from '../support/pipeline.ts';
 
 const obstacle = probeDeployLab();
 const onKernel = it.skipIf(obstacle !== null);
@@ -28,43 +28,6 @@ afterEach(async () => {
   await lab.close();
 });
 
-/** The second one is counted. */
-const OWNERS = [11, 12].map((handle, index) =>
-  ownerOf({
-    family: 'netdev',
-    table: 't',
-    rule: { family: 'netdev', table: 't', chain: 'c', handle, index },
-    name: null,
-    view: 'ingress',
-  }),
-);
-
-function request(changes: Partial<DeployRequest> = {}): DeployRequest {
-  return {
-    device: 'eth0',
-    mode: 'native',
-    elf: testObject(),
-    program: 'filter',
-    maps: null,
-    counters: TEST_LAYOUT,
-    owners: OWNERS,
-    rulesetChecksum: 'sha256:1',
-    force: false,
-    origin: null,
-    confirm: null,
-    ...changes,
-  };
-}
-
-function must<T>(result: Result<T>): T {
-  if (!result.ok) throw new Error(result.diagnostics.map(({ message }) => message).join('\n'));
-  return result.value;
-}
-
-function codes<T>(result: Result<T>): readonly string[] {
-  return result.ok ? [] : result.diagnostics.map(({ code }) => code);
-}
-
 /** Seconds that no test takes. */
 const LONG = 600;
 
@@ -73,11 +36,11 @@ const DROP = (): Partial<DeployRequest> => ({ elf: testObject() });
 const PASS = (): Partial<DeployRequest> => ({ elf: testObject({ action: 'pass' }) });
 
 const deploy = async (changes: Partial<DeployRequest>, transport: Transport = lab.transport) =>
-  deployXdp(transport, request(changes), lab.paths);
+  deployXdp(transport, deployRequest(changes), lab.paths);
 const confirm = async () => confirmXdp(lab.transport, { device: 'eth0' }, lab.paths);
 const rollback = async (to: number | null = null) =>
   rollbackXdp(lab.transport, { device: 'eth0', to, force: false }, lab.paths);
-const status = async () => must(await statusXdp(lab.transport, { device: 'eth0' }, lab.paths));
+const status = async () => unwrap(await statusXdp(lab.transport, { device: 'eth0' }, lab.paths));
 
 async function drift(): Promise<readonly string[]> {
   return (await status()).drift.map(({ code }) => code);
@@ -104,51 +67,51 @@ async function countedPackets(): Promise<number | undefined> {
 }
 
 onKernel('a deployment that is confirmed stays, with its counts', async () => {
-  must(await deploy(PASS()));
+  unwrap(await deploy(PASS()));
   await lab.send(5);
-  must(await deploy({ ...DROP(), confirm: LONG }));
+  unwrap(await deploy({ ...DROP(), confirm: LONG }));
   expect(await lab.send(10)).toBe(0);
   expect(await drift()).toEqual(['deploy/unconfirmed']);
-  expect(codes(await deploy(PASS()))).toEqual(['deploy/unconfirmed']);
-  expect(must(await confirm())).toMatchObject({ generation: 2 });
+  expect(refusalOf(await deploy(PASS()))).toEqual(['deploy/unconfirmed']);
+  expect(unwrap(await confirm())).toMatchObject({ generation: 2 });
   await endTime(2);
   expect(await drift()).toEqual([]);
   expect(await lab.send(1)).toBe(0);
   expect(await countedPackets()).toBe(16);
   expect(await readdir(pinDirectory(lab.paths, 'eth0'))).toEqual(['2']);
-  expect(codes(await confirm())).toEqual(['deploy/nothing-to-confirm']);
+  expect(refusalOf(await confirm())).toEqual(['deploy/nothing-to-confirm']);
 });
 
 onKernel('the machine takes back by itself what is not confirmed', async () => {
-  must(await deploy(PASS()));
-  must(await deploy({ ...DROP(), confirm: 1 }));
+  unwrap(await deploy(PASS()));
+  unwrap(await deploy({ ...DROP(), confirm: 1 }));
   expect(await waitForEnd()).toEqual(['deploy/rolled-back']);
   expect(await lab.send(3)).toBe(3);
   expect((await status()).attachment).toMatchObject({ kind: 'ours', generation: 1 });
-  expect(codes(await confirm())).toEqual(['deploy/too-late']);
+  expect(refusalOf(await confirm())).toEqual(['deploy/too-late']);
 });
 
 onKernel('what was counted before it was taken back is not lost', async () => {
-  must(await deploy(PASS()));
+  unwrap(await deploy(PASS()));
   await lab.send(5);
-  must(await deploy({ ...DROP(), confirm: LONG }));
+  unwrap(await deploy({ ...DROP(), confirm: LONG }));
   expect(await lab.send(10)).toBe(0);
   await endTime(2);
   expect(await lab.send(3)).toBe(3);
   expect(await countedPackets()).toBe(18);
-  must(await deploy(DROP()));
+  unwrap(await deploy(DROP()));
   expect(await countedPackets()).toBe(18);
   expect(await drift()).toEqual([]);
   expect(await readdir(pinDirectory(lab.paths, 'eth0'))).toEqual(['3']);
 });
 
 onKernel('without anything before, the device is free again', async () => {
-  must(await deploy({ ...DROP(), confirm: LONG }));
+  unwrap(await deploy({ ...DROP(), confirm: LONG }));
   expect(await lab.send(3)).toBe(0);
   await endTime(1);
   expect(await lab.send(3)).toBe(3);
   expect((await status()).attachment).toEqual({ kind: 'none' });
-  must(await deploy(DROP()));
+  unwrap(await deploy(DROP()));
   expect(await lab.send(3)).toBe(0);
 });
 
@@ -159,41 +122,41 @@ onKernel('a program of somebody else comes back', async () => {
   const id = async () =>
     JSON.parse(await lab.run('ip', '-j', 'link', 'show', 'dev', 'eth0'))[0].xdp.prog.id;
   const foreign = await id();
-  must(await deploy({ ...DROP(), confirm: LONG, force: true }));
+  unwrap(await deploy({ ...DROP(), confirm: LONG, force: true }));
   expect(await lab.send(3)).toBe(0);
   await endTime(1);
   expect(await id()).toBe(foreign);
-  must(await deploy({ ...DROP(), mode: 'generic', confirm: LONG, force: true }));
+  unwrap(await deploy({ ...DROP(), mode: 'generic', confirm: LONG, force: true }));
   expect(await lab.send(3)).toBe(0);
   await endTime(2);
   expect(await id()).toBe(foreign);
 });
 
 onKernel('rollback takes back at once what is not confirmed', async () => {
-  must(await deploy(PASS()));
-  must(await deploy({ ...DROP(), confirm: LONG }));
-  expect(must(await rollback())).toMatchObject({ from: 2, to: 1 });
+  unwrap(await deploy(PASS()));
+  unwrap(await deploy({ ...DROP(), confirm: LONG }));
+  expect(unwrap(await rollback())).toMatchObject({ from: 2, to: 1 });
   expect(await lab.send(3)).toBe(3);
   expect(await drift()).toEqual([]);
   expect(await readdir(pinDirectory(lab.paths, 'eth0'))).toEqual(['1']);
 });
 
 onKernel('rollback goes back step by step, or to what is named', async () => {
-  must(await deploy(PASS()));
-  must(await deploy(DROP()));
-  must(await deploy({ ...DROP(), rulesetChecksum: 'sha256:3' }));
+  unwrap(await deploy(PASS()));
+  unwrap(await deploy(DROP()));
+  unwrap(await deploy({ ...DROP(), rulesetChecksum: 'sha256:3' }));
   await lab.send(4);
   expect((await status()).kept).toEqual([3, 2, 1]);
-  expect(must(await rollback())).toMatchObject({ from: 3, to: 2 });
-  expect(must(await rollback())).toMatchObject({ from: 2, to: 1 });
+  expect(unwrap(await rollback())).toMatchObject({ from: 3, to: 2 });
+  expect(unwrap(await rollback())).toMatchObject({ from: 2, to: 1 });
   expect(await lab.send(3)).toBe(3);
-  expect(codes(await rollback())).toEqual(['deploy/no-generation']);
-  expect(must(await rollback(3))).toMatchObject({ from: 1, to: 3 });
+  expect(refusalOf(await rollback())).toEqual(['deploy/no-generation']);
+  expect(unwrap(await rollback(3))).toMatchObject({ from: 1, to: 3 });
   expect((await status()).attachment).toMatchObject({ rulesetChecksum: 'sha256:3' });
-  expect(codes(await rollback(9))).toEqual(['deploy/no-generation']);
+  expect(refusalOf(await rollback(9))).toEqual(['deploy/no-generation']);
   const counter = (await status()).counters.find(({ handle }) => handle === 12);
   expect(counter?.total.packets).toBe(7);
-  for (let more = 0; more < 4; more += 1) must(await deploy(PASS()));
+  for (let more = 0; more < 4; more += 1) unwrap(await deploy(PASS()));
   expect((await status()).kept).toHaveLength(5);
 });
 
@@ -222,15 +185,15 @@ function dyingAfter(word: string): Transport {
 onKernel.each(['load', '.json', '.state', '.sh', '.pending', 'setsid', 'attach'])(
   'a session that dies at %s leaves the old program, or one that goes back',
   async (word) => {
-    must(await deploy(PASS()));
+    unwrap(await deploy(PASS()));
     const done = await deploy({ ...DROP(), confirm: LONG }, dyingAfter(word));
-    expect(codes(done)).toEqual(['deploy/io']);
+    expect(refusalOf(done)).toEqual(['deploy/io']);
     expect(await lab.send(3)).toBe(word === 'attach' ? 0 : 3);
     await endTime(2);
     expect(await lab.send(3)).toBe(3);
     expect((await status()).attachment).toMatchObject({ kind: 'ours', generation: 1 });
-    if ((await drift()).includes('deploy/unconfirmed')) must(await rollback());
-    must(await deploy(DROP()));
+    if ((await drift()).includes('deploy/unconfirmed')) unwrap(await rollback());
+    unwrap(await deploy(DROP()));
     expect(await lab.send(3)).toBe(0);
     expect(await drift()).toEqual([]);
   },

@@ -11,10 +11,10 @@ import { renderStatus } from '../../src/deploy/render-status.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
 import type { Transport } from '../../src/deploy/transport.ts';
 import { undeployXdp } from '../../src/deploy/undeploy.ts';
-import type { Counter } from '../../src/ir/classifier.ts';
-import type { Result } from '../../src/support/diagnostics.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
-import { READY_BATCH, TEST_LAYOUT, testObject } from '../support/deploy-objects.ts';
+import { READY_BATCH, testObject } from '../support/deploy-objects.ts';
+import { deployRequest, refusalOf, ruleCounter } from '../support/deploy-requests.ts';
+import { unwrap } from '../support/pipeline.ts';
 
 const obstacle = probeDeployLab();
 const onKernel = it.skipIf(obstacle !== null);
@@ -33,43 +33,12 @@ it('says why nothing can be deployed here', ({ skip }) => {
   if (obstacle !== null) skip(obstacle);
 });
 
-function counter(handle: number | null, index: number): Counter {
-  const rule = { family: 'netdev', table: 't', chain: 'c', handle, index } as const;
-  return { family: 'netdev', table: 't', rule, name: null, view: 'ingress' };
-}
-
-/** The second owner is the one that the test programs count for. */
-const OWNERS = [counter(11, 0), counter(12, 1)];
-
-function request(changes: Partial<DeployRequest> = {}): DeployRequest {
-  return {
-    device: 'eth0',
-    mode: 'native',
-    elf: testObject(),
-    program: 'filter',
-    maps: null,
-    counters: TEST_LAYOUT,
-    owners: OWNERS.map(ownerOf),
-    rulesetChecksum: 'sha256:1',
-    force: false,
-    origin: null,
-    confirm: null,
-    ...changes,
-  };
-}
-
-function must<T>(result: Result<T>): T {
-  if (!result.ok) throw new Error(result.diagnostics.map(({ message }) => message).join('\n'));
-  return result.value;
-}
-
 async function deploy(changes: Partial<DeployRequest> = {}) {
-  return must(await deployXdp(lab.transport, request(changes), lab.paths));
+  return unwrap(await deployXdp(lab.transport, deployRequest(changes), lab.paths));
 }
 
 async function refusal(changes: Partial<DeployRequest>): Promise<readonly string[]> {
-  const result = await deployXdp(lab.transport, request(changes), lab.paths);
-  return result.ok ? [] : result.diagnostics.map(({ code }) => code);
+  return refusalOf(await deployXdp(lab.transport, deployRequest(changes), lab.paths));
 }
 
 async function undeploy(force = false) {
@@ -77,7 +46,7 @@ async function undeploy(force = false) {
 }
 
 async function status(): Promise<StatusReport> {
-  return must(await statusXdp(lab.transport, { device: 'eth0' }, lab.paths));
+  return unwrap(await statusXdp(lab.transport, { device: 'eth0' }, lab.paths));
 }
 
 /** What the counting owner's line says. */
@@ -174,7 +143,7 @@ onKernel('counters of hardware, earlier programs and nftables are added up', asy
   }
 }`);
   await lab.send(7);
-  const handles = [counter(null, 0), counter(null, 1)];
+  const handles = [ruleCounter(null, 0), ruleCounter(null, 1)];
   await deploy({ owners: handles.map(ownerOf) });
   await lab.send(20);
   await deploy({ owners: handles.map(ownerOf) });
@@ -193,18 +162,18 @@ onKernel('counters of hardware, earlier programs and nftables are added up', asy
 
 onKernel('counts follow a rule by its handle, and stay when it leaves the hardware', async () => {
   await loadRuleset('table netdev t { chain c { counter; counter; }; }');
-  await deploy({ owners: [counter(2, 0), counter(3, 1)].map(ownerOf) });
+  await deploy({ owners: [ruleCounter(2, 0), ruleCounter(3, 1)].map(ownerOf) });
   await lab.send(5);
-  await deploy({ owners: [counter(20, 0), counter(3, 7)].map(ownerOf) });
+  await deploy({ owners: [ruleCounter(20, 0), ruleCounter(3, 7)].map(ownerOf) });
   expect(await counted(3)).toMatchObject({ carried: { packets: 5, bytes: 300 } });
-  await deploy({ owners: [counter(20, 0), counter(21, 1)].map(ownerOf) });
+  await deploy({ owners: [ruleCounter(20, 0), ruleCounter(21, 1)].map(ownerOf) });
   expect(await counted(3)).toMatchObject({ hardware: null, total: { packets: 5, bytes: 300 } });
   // Once the rule is deleted, its chain keeps the sum.
   await lab.run('nft', 'delete', 'rule', 'netdev', 't', 'c', 'handle', '3');
-  await deploy({ owners: [counter(20, 0), counter(21, 1)].map(ownerOf) });
+  await deploy({ owners: [ruleCounter(20, 0), ruleCounter(21, 1)].map(ownerOf) });
   expect(await counted(3)).toBeUndefined();
   expect(renderStatus(await status())).toMatch(/netdev t c \(deleted rules\) +- +- +5 +300 /);
-  expect(must(await undeploy()).counters).toContainEqual(
+  expect(unwrap(await undeploy()).counters).toContainEqual(
     expect.objectContaining({ chain: 'c', handle: null, hardware: { packets: 5, bytes: 300 } }),
   );
 });
@@ -230,7 +199,7 @@ async function dieAfter(last: (argv: readonly string[]) => boolean): Promise<voi
     readFile: untilDeath(read),
     remove: untilDeath(remove),
   };
-  const result = await deployXdp(transport, request(), lab.paths);
+  const result = await deployXdp(transport, deployRequest(), lab.paths);
   expect(result).toMatchObject({ ok: false, diagnostics: [{ code: 'deploy/io' }] });
 }
 
@@ -253,7 +222,7 @@ onKernel.each(['load', 'attach', 'dump'])(
 onKernel('a preview says what would be done and changes nothing', async () => {
   const { programId } = await deploy();
   const changes = { elf: testObject({ gated: true }), maps: READY_BATCH };
-  const preview = must(await previewDeploy(lab.transport, request(changes), lab.paths));
+  const preview = unwrap(await previewDeploy(lab.transport, deployRequest(changes), lab.paths));
   expect(preview.steps).toEqual([
     expect.stringMatching(
       /^load the program \([0-9]+ bytes\) and pin it in .*\/nft-offload\/eth0\/2$/,
@@ -282,7 +251,7 @@ onKernel('two sessions do not deploy at once, and a dead one is forgotten', asyn
 
 onKernel('a program of somebody else is refused, and replaced with force', async () => {
   const foreign = await attachForeign();
-  const result = await deployXdp(lab.transport, request(), lab.paths);
+  const result = await deployXdp(lab.transport, deployRequest(), lab.paths);
   expect(result).toMatchObject({
     ok: false,
     diagnostics: [
@@ -307,7 +276,7 @@ onKernel.each(['native', 'generic'] as const)(
     await deploy({ mode });
     await deploy({ mode });
     expect(await looks()).not.toBe(before);
-    expect(must(await undeploy()).removed).toMatchObject({ mode });
+    expect(unwrap(await undeploy()).removed).toMatchObject({ mode });
     expect(await looks()).toBe(before);
     expect(await pins()).toEqual([]);
     // Whoever waits for the lock has it open.
@@ -324,7 +293,7 @@ onKernel('undeploy leaves the program of somebody else', async () => {
   expect((await status()).drift.map(({ code }) => code)).toEqual(['deploy/replaced']);
   const result = await undeploy();
   expect(result).toMatchObject({ ok: true, diagnostics: [{ code: 'deploy/foreign-program' }] });
-  expect(must(result)).toMatchObject({ removed: null, left: [{ id: foreign }] });
+  expect(unwrap(result)).toMatchObject({ removed: null, left: [{ id: foreign }] });
   expect(await attachedId()).toBe(foreign);
   expect(await pins()).toEqual([]);
 });
@@ -359,7 +328,7 @@ onKernel('a program that cannot be attached changes nothing', async () => {
   const { programId } = await deploy(device);
   // What was displaced for the change of mode is put back.
   expect(await refusal({ device: 'lo', force: true })).toEqual(['deploy/attach-failed']);
-  expect(must(await statusXdp(lab.transport, device, lab.paths))).toMatchObject({
+  expect(unwrap(await statusXdp(lab.transport, device, lab.paths))).toMatchObject({
     attachment: { kind: 'ours', program: { id: programId } },
     drift: [],
   });
@@ -373,7 +342,7 @@ onKernel('a device that is gone is told from one that never was', async () => {
   await deploy();
   await lab.run('ip', 'link', 'del', 'dev', 'eth0');
   expect((await status()).drift.map(({ code }) => code)).toContain('deploy/device-gone');
-  expect(must(await undeploy()).removed).toBeNull();
+  expect(unwrap(await undeploy()).removed).toBeNull();
   expect(await pins()).toEqual([]);
 });
 
@@ -391,7 +360,7 @@ onKernel.each(['eth0.5', '-x', '$(id)', 'a#b', "q'25", 'näme'])(
     await lab.run('ip', 'link', 'set', 'dev', 'eth0', 'name', device, 'up');
     const elf = testObject({ gated: true });
     expect((await deploy({ device, elf, maps: READY_BATCH })).device).toBe(device);
-    must(await undeployXdp(lab.transport, { device, force: false }, lab.paths));
+    unwrap(await undeployXdp(lab.transport, { device, force: false }, lab.paths));
     expect(await pins()).toEqual([]);
     await lab.run('ip', 'link', 'set', 'dev', device, 'down');
     await lab.run('ip', 'link', 'set', 'dev', device, 'name', 'eth0', 'up');
@@ -407,7 +376,7 @@ onKernel('state that cannot be read is said, and cleared with force', async () =
     diagnostics: [{ code: 'deploy/bad-state' }],
   });
   expect(await attachedId()).toBeGreaterThan(0);
-  expect(must(await undeploy(true)).removed).toMatchObject({ mode: 'native' });
+  expect(unwrap(await undeploy(true)).removed).toMatchObject({ mode: 'native' });
   expect(await attachedId()).toBe(0);
 });
 

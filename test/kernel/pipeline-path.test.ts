@@ -1,9 +1,10 @@
 import { afterAll, expect, it } from 'vitest';
-import { compareWithKernel, formatDifferences, stopReassembly } from '../support/compare.ts';
-import { type KernelLab, openKernelLab, probeKernelLab } from '../support/kernel-lab.ts';
+import { compareWithKernel, formatDifferences } from '../support/compare.ts';
+import { probeKernelLab } from '../support/kernel-lab.ts';
 import { makeFrames } from '../support/random-frames.ts';
 import { makeRuleset } from '../support/rulesets.ts';
-import { optionsOf, PATH_VARIANTS, type Variant } from '../support/variants.ts';
+import { openVariantLabs } from '../support/variant-labs.ts';
+import { optionsOf, PATH_VARIANTS } from '../support/variants.ts';
 
 const obstacle = probeKernelLab();
 const onKernel = it.skipIf(obstacle !== null);
@@ -13,21 +14,9 @@ const RULESETS = 1;
 const MOST_RULESETS = 8;
 const FRAMES = 1000;
 
-const labs = new Map<string, KernelLab>();
+const labs = openVariantLabs();
 
-async function labOf({ router, topology }: Variant): Promise<KernelLab> {
-  const key = `${router} ${topology}`;
-  const known = labs.get(key);
-  if (known !== undefined) return known;
-  const lab = await openKernelLab({ router, topology });
-  labs.set(key, lab);
-  await stopReassembly(lab);
-  return lab;
-}
-
-afterAll(async () => {
-  for (const lab of labs.values()) await lab.close();
-});
+afterAll(() => labs.close());
 
 it('says why the kernel cannot be asked', ({ skip }) => {
   if (obstacle !== null) skip(obstacle);
@@ -36,7 +25,7 @@ it('says why the kernel cannot be asked', ({ skip }) => {
 onKernel.each(PATH_VARIANTS.map((variant, index) => [variant.name, variant, index] as const))(
   'agrees with the kernel: %s',
   async (_, variant, index) => {
-    const lab = await labOf(variant);
+    const lab = await labs.of(variant);
     let programDrops = 0;
     for (let number = 0; number < (programDrops > 0 ? RULESETS : MOST_RULESETS); number += 1) {
       const seed = 61_000 + 100 * index + number;

@@ -1,15 +1,11 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import {
-  compareAttached,
-  compareWithKernel,
-  formatDifferences,
-  stopReassembly,
-} from '../support/compare.ts';
-import { type KernelLab, openKernelLab, probeKernelLab } from '../support/kernel-lab.ts';
+import { afterAll, expect, it } from 'vitest';
+import { compareAttached, compareWithKernel, formatDifferences } from '../support/compare.ts';
+import { probeKernelLab } from '../support/kernel-lab.ts';
 import type { LabHook } from '../support/lab-oracle.ts';
 import { labFacts } from '../support/pipeline.ts';
 import { makeFrames } from '../support/random-frames.ts';
 import { makeRuleset } from '../support/rulesets.ts';
+import { openVariantLabs } from '../support/variant-labs.ts';
 import { optionsOf, VARIANTS } from '../support/variants.ts';
 
 const obstacle = probeKernelLab();
@@ -23,21 +19,9 @@ const HOOKS: Readonly<Record<'host' | 'router', readonly LabHook[]>> = {
   router: ['input', 'forward'],
 };
 
-let host: KernelLab;
-let router: KernelLab;
+const labs = openVariantLabs();
 
-beforeAll(async () => {
-  if (obstacle !== null) return;
-  host = await openKernelLab();
-  router = await openKernelLab({ router: true });
-  await stopReassembly(host);
-  await stopReassembly(router);
-});
-
-afterAll(async () => {
-  await host?.close();
-  await router?.close();
-});
+afterAll(() => labs.close());
 
 it('says why the kernel cannot be asked', ({ skip }) => {
   if (obstacle !== null) skip(obstacle);
@@ -51,7 +35,7 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
       const seed = 20_000 + 100 * index + number;
       const { text, pool } = makeRuleset(seed, variant);
       const frames = makeFrames(seed, FRAMES, pool);
-      const lab = variant.router ? router : host;
+      const lab = await labs.of(variant);
       const comparison = await compareWithKernel(lab, text, optionsOf(variant, frames));
       expect(formatDifferences(comparison.differences), `seed ${seed}`).toBe('');
       expect(comparison.pipeline.isCut).toBe(variant.share < 1);
@@ -70,7 +54,7 @@ onKernel.each([
   const hooks = HOOKS[role];
   const { text, pool } = makeRuleset(seed, { hooks });
   const frames = makeFrames(seed, FRAMES, pool);
-  const lab = role === 'host' ? host : router;
+  const lab = await labs.of({ router: role === 'router', topology: 'plain' });
   const options = { facts: labFacts(role), frames, mode };
   const comparison = await compareAttached(lab, text, options);
   expect(formatDifferences(comparison.differences)).toBe('');

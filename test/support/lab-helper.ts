@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { access, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,9 +18,9 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Path of a compiled C program; compiled once for each content of the source. */
+/** Path of a compiled C program; compiled once for each content of the source and what it includes. */
 export async function buildLabHelper(source: string = KERNEL_LAB): Promise<string> {
-  const hash = createHash('sha256').update(await readFile(source));
+  const hash = createHash('sha256').update(await runCommand('cc', ['-E', source]));
   const program = join(tmpdir(), `nfo-kernel-lab-${hash.digest('hex').slice(0, 16)}`);
   if (await exists(program)) return program;
   const scratch = await mkdtemp(join(tmpdir(), 'nfo-cc-'));

@@ -14,7 +14,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -26,30 +25,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "filter-program.h"
+
 static uint8_t frame[1 << 16], got[1 << 16];
-
-static void die(const char *what)
-{
-	fprintf(stderr, "socket-filter: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static struct sock_fprog read_program(const char *path)
-{
-	static struct sock_filter insns[BPF_MAXINSNS];
-	unsigned int count, code, jt, jf, k;
-	FILE *file = fopen(path, "r");
-
-	if (!file || fscanf(file, "%u", &count) != 1 || count > BPF_MAXINSNS)
-		die(path);
-	for (unsigned int i = 0; i < count; i++) {
-		if (fscanf(file, "%u %u %u %u", &code, &jt, &jf, &k) != 4)
-			die(path);
-		insns[i] = (struct sock_filter){ code, jt, jf, k };
-	}
-	fclose(file);
-	return (struct sock_fprog){ count, insns };
-}
 
 static void attach(int fd, const struct sock_fprog *program)
 {
@@ -143,7 +121,7 @@ int main(int argc, char **argv)
 {
 	struct sock_fprog program;
 	uint32_t length, index = 0;
-	struct wire wire;
+	struct wire wire = { 0 };
 	int ends[2];
 
 	if (argc != 2 && argc != 4) {
