@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type HostOutcome, runFleet } from '../deploy/fleet.ts';
-import { type InventoryHost, parseInventory } from '../deploy/inventory.ts';
+import type { InventoryHost } from '../deploy/inventory.ts';
 import type { SshTarget } from '../deploy/ssh/target.ts';
 import { formatDiagnostic, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
-import { type Machine, openMachine, parseHost, refuseUsage } from './options.ts';
+import { addSshOptions, type Machine, openMachine, parseHost, refuseUsage } from './options.ts';
 import { reportDiagnostics } from './output.ts';
 import { readTextFile } from './read-file.ts';
 
@@ -52,7 +52,7 @@ function parseParallel(text: string): number {
 
 /** Adds `--host`, `--inventory` and what goes with them; `careful`: a few hosts may go first, and a failure stops. */
 export function addFleetOptions(command: Command, careful: boolean): Command {
-  command
+  addSshOptions(command)
     .addOption(
       new Option('--host <USER@HOST>', 'there instead of here, by SSH; repeatable')
         .argParser(collectHost)
@@ -61,8 +61,7 @@ export function addFleetOptions(command: Command, careful: boolean): Command {
     .option('--inventory <FILE>', 'hosts: one a line, or an inventory of Ansible (INI, YAML)')
     .addOption(
       new Option('--parallel <N>', 'hosts at the same time').argParser(parseParallel).default(10),
-    )
-    .option('--accept-new', 'trust and remember the key of a host never seen before');
+    );
   if (!careful) return command;
   return command
     .addOption(
@@ -79,7 +78,10 @@ export function addFleetOptions(command: Command, careful: boolean): Command {
 
 async function readInventory(file: string): Promise<Result<readonly InventoryHost[]>> {
   const text = await readTextFile(file, 'inventory/unreadable', 'the inventory');
-  return text.ok ? parseInventory(text.value, file) : text;
+  if (!text.ok) return text;
+  // Most runs need no inventory, and reading YAML is a library of its own.
+  const { parseInventory } = await import('../deploy/inventory.ts');
+  return parseInventory(text.value, file);
 }
 
 function keyOf({ user, host, port }: SshTarget): string {

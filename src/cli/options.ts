@@ -7,7 +7,7 @@ import { NOT_FOUND, openLocalTransport, type Transport } from '../deploy/transpo
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import { type Facts, nothingKnown } from '../ir/facts.ts';
 import { type PortRange, repliesMatter } from '../ir/flows.ts';
-import { familyState } from '../ir/path.ts';
+import { familyStates } from '../ir/path.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
 import { type RulesetSource, readRuleset } from '../nft/read.ts';
 import type { RunProgram } from '../nft/read-process.ts';
@@ -206,16 +206,17 @@ export function parseHost(text: string): SshTarget {
   );
 }
 
+/** Adds what goes with any `--host`. */
+export function addSshOptions(command: Command): Command {
+  return command.option('--accept-new', 'trust and remember the key of a host never seen before');
+}
+
 /** Adds `--host` to a command that only looks at a machine. */
 export function addHostOption(command: Command): Command {
-  return command
-    .addOption(
-      new Option(
-        '--host <USER@HOST>',
-        'read the live ruleset and the facts there, by SSH',
-      ).argParser(parseHost),
-    )
-    .option('--accept-new', 'trust and remember the key of a host never seen before');
+  const what = 'read the live ruleset and the facts there, by SSH';
+  return addSshOptions(
+    command.addOption(new Option('--host <USER@HOST>', what).argParser(parseHost)),
+  );
 }
 
 /** A machine that is worked on, and how to let go of it. */
@@ -263,7 +264,7 @@ async function proposePorts(
   { transport }: Machine,
   { ruleset, facts, replyPorts }: Situation,
 ): Promise<readonly Diagnostic[]> {
-  const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
+  const states = familyStates(ruleset);
   if (replyPorts !== null || !repliesMatter(ruleset, states, facts)) return [];
   const ports = await probeReplyPorts(transport);
   if (ports === null) return [];

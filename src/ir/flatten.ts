@@ -20,10 +20,10 @@ import { arrival, pushReceive } from './flatten-link.ts';
 import { pushNatTraces } from './flatten-nat.ts';
 import { noteChange } from './flatten-rules.ts';
 import { pushFlows } from './flow-proof.ts';
-import { type FlowConcessions, flowClasses, NO_FLOW_CONCESSIONS } from './flows.ts';
+import { type FlowClass, type FlowConcessions, flowClasses, NO_FLOW_CONCESSIONS } from './flows.ts';
 import {
   type FamilyStates,
-  familyState,
+  familyStates,
   type HookPath,
   hasFlowTable,
   natMayDrop,
@@ -86,12 +86,11 @@ function pushLayer3(
   builder: Builder,
   ruleset: Ruleset,
   path: HookPath,
-  concessions: FlowConcessions,
+  states: FamilyStates,
+  classes: readonly FlowClass[],
 ): void {
   pushConditions(builder, 'l3', beforePrerouting(builder.link));
   if (hasFlowTable(ruleset)) pushConditions(builder, 'l3', [FLOW_TABLE]);
-  const states = { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
-  const classes = flowClasses(ruleset, states, builder.facts, concessions);
   const noFlow: Label = { index: -1 };
   const told = pushFlows(builder, ruleset, classes, noFlow);
   const { changed } = builder;
@@ -283,9 +282,11 @@ export function flatten(
   }
   if (options.loopedCopies) pushConditions(builder, 'ingress', loopedCopies(facts));
   const layer3 = path.prerouting.length + path.input.length + path.forward.length;
-  const pushUpper = (): void => pushLayer3(builder, ruleset, path, options.flows);
+  const states = familyStates(ruleset);
+  const classes = flowClasses(ruleset, states, facts, options.flows);
+  const pushUpper = (): void => pushLayer3(builder, ruleset, path, states, classes);
   // Connection tracking alone can take packets.
-  const tracks = familyState(ruleset, 'ip').tracks || familyState(ruleset, 'ip6').tracks;
+  const tracks = states.ip.tracks || states.ip6.tracks;
   pushReceive(builder, ruleset, path, layer3 === 0 && !tracks ? null : pushUpper);
   pushEnd(builder);
   return { classifier: classifierOf(builder), leftOut: explainLeftOut(ruleset, path, builder) };

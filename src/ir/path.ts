@@ -167,7 +167,11 @@ export interface FamilyState {
 export type FamilyStates = Readonly<Record<'ip' | 'ip6', FamilyState>>;
 
 /** Connection tracking and NAT go on per IP version, as soon as one rule of one table needs them. */
-export function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyState {
+export function familyStates(ruleset: Ruleset): FamilyStates {
+  return { ip: familyState(ruleset, 'ip'), ip6: familyState(ruleset, 'ip6') };
+}
+
+function familyState(ruleset: Ruleset, version: 'ip' | 'ip6'): FamilyState {
   const rules = ruleset.tables
     .filter(({ family }) => family === version || family === 'inet')
     .flatMap(({ chains }) => chains.flatMap((chain) => chain.rules));

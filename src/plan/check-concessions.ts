@@ -1,7 +1,7 @@
 import type { Concession } from '../ir/concede.ts';
 import { fairLimits, hasLimit } from '../ir/fair-limits.ts';
 import { canTrace } from '../ir/flows.ts';
-import { familyState } from '../ir/path.ts';
+import { familyStates } from '../ir/path.ts';
 import type { Ruleset, Step } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt } from '../support/diagnostics.ts';
 import type { Situation } from './place.ts';
@@ -33,7 +33,7 @@ function unsafe(message: string, help: string): Refusal {
 
 /** Both concessions about flows rest on what connection tracking certainly does not know. */
 function refuseFlows({ ruleset }: Situation): Refusal | null {
-  const states = [familyState(ruleset, 'ip'), familyState(ruleset, 'ip6')];
+  const states = Object.values(familyStates(ruleset));
   if (!states.some(({ tracks }) => tracks)) return noHelp('no rule asks for the state of a flow');
   if (states.some(({ nat }) => nat)) {
     const message = 'the ruleset translates addresses, so flows are not what their packets say';
