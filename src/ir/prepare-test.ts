@@ -231,6 +231,17 @@ function prepareCompare(test: Extract<Test, { kind: 'compare' }>): PreparedTest 
   };
 }
 
+/** Whether some element agrees with all parts of a key that are known. */
+function mayContain({ parts, lo, hi }: SetElements, key: readonly Loaded[]): boolean {
+  return lo.some((low, index) => {
+    const from = splitKey(parts, low);
+    const to = splitKey(parts, hi[index] ?? low);
+    return key.every((value, part) => {
+      return value === UNKNOWN || (value >= (from[part] ?? 0n) && value <= (to[part] ?? 0n));
+    });
+  });
+}
+
 function prepareLookup(test: Extract<Test, { kind: 'lookup' }>): PreparedTest {
   const loads = test.key.map(prepareOperand);
   const contains = test.set.unknown === null ? prepareSet(test.set.elements) : null;
@@ -243,8 +254,10 @@ function prepareLookup(test: Extract<Test, { kind: 'lookup' }>): PreparedTest {
       if (value === UNKNOWN) known = false;
       key.push(value);
     }
-    if (contains === null || !known) return 'unknown';
-    return contains(key) !== test.negated;
+    if (contains === null) return 'unknown';
+    if (known) return contains(key) !== test.negated;
+    // Whatever the others are, and also where one of them cannot be loaded.
+    return test.negated || mayContain(test.set.elements, key) ? 'unknown' : false;
   };
 }
 

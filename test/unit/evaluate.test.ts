@@ -544,6 +544,20 @@ it('answers layer-3 conditions on frame properties for every frame', () => {
 });
 
 it.each([
+  ['nothing fits', ADDRESS + 1n, false, false],
+  ['something may fit', ADDRESS, false, 'unknown'],
+  ['nothing fits, negated: it may not be there to load', ADDRESS + 1n, true, 'unknown'],
+] as const)('a key with a part that nobody knows: %s', (_, saddr, negated, wanted) => {
+  const set = setOf([32, 16], [saddr << 16n], [(saddr << 16n) | 99n]);
+  const test: Test = { kind: 'lookup', key: [SADDR, DPORT].map(plain), set, negated };
+  const outcome = walk(
+    [{ tests: [test], then: { kind: 'accept' }, otherwise: DROP }],
+    v4({ fragmentOffset: 1 }),
+  );
+  expect(outcome.verdict).toBe(wanted === false ? 'drop' : 'unknown');
+});
+
+it.each([
   ['transport of a later fragment', HIT, 'packet/later-fragment'],
   ['metadata', equals(META.mark, 1n), 'packet/metadata'],
   ['contents of a set', lookup([SADDR], setOf([32], [], [], UNRELIABLE)), 'set/dynamic'],

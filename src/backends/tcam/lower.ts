@@ -25,6 +25,7 @@ interface Lowerer {
   readonly boxes: Map<Test, readonly Box[]>;
   readonly store: RowStore;
   readonly rowLimit: number;
+  /** Rows stop here, since there would be too many: the one behind them continues. */
   isCut: boolean;
 }
 
@@ -52,30 +53,38 @@ function oppositeOf(test: Test): Test {
   return opposite;
 }
 
-/** Where all tests of the row hold, within a context. */
+/** These boxes; none, and no rows from here on, where they are more than the table may have rows. */
+function withinLimit(lowerer: Lowerer, boxes: readonly Box[]): readonly Box[] {
+  if (boxes.length <= lowerer.rowLimit) return boxes;
+  lowerer.isCut = true;
+  return [];
+}
+
+/** Where all tests of the row hold, within a context; see `withinLimit`. */
 function holding(lowerer: Lowerer, { tests }: Row, context: Box): readonly Box[] {
   let boxes: readonly Box[] = [context];
-  for (const { test } of tests) boxes = meetAll(boxes, boxesFor(lowerer, test));
+  for (const { test } of tests) {
+    boxes = withinLimit(lowerer, meetAll(boxes, boxesFor(lowerer, test)));
+  }
   return boxes;
 }
 
-/** Where some test of the row does not hold, within a context. */
+/** Where some test of the row does not hold, within a context; see `withinLimit`. */
 function failing(lowerer: Lowerer, { tests }: Row, context: Box): readonly Box[] {
-  const boxes: Box[] = [];
+  let boxes: readonly Box[] = [];
   let sofar: readonly Box[] = [context];
   for (const { test } of tests) {
-    boxes.push(...meetAll(sofar, boxesFor(lowerer, oppositeOf(test))));
-    sofar = meetAll(sofar, boxesFor(lowerer, test));
+    const others = meetAll(sofar, boxesFor(lowerer, oppositeOf(test)));
+    boxes = withinLimit(lowerer, boxes.concat(others));
+    sofar = withinLimit(lowerer, meetAll(sofar, boxesFor(lowerer, test)));
   }
   return boxes;
 }
 
 function emit(lowerer: Lowerer, box: Box, target: number, origin: number): void {
   const { store, layout } = lowerer;
-  if (store.count >= lowerer.rowLimit) {
-    lowerer.isCut = true;
-    return;
-  }
+  lowerer.isCut ||= store.count >= lowerer.rowLimit;
+  if (lowerer.isCut) return;
   const action = target === DROPPED ? DROP : CONTINUE;
   appendRow(store, writeBox(box, layout), 0, action, origin);
 }

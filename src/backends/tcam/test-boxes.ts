@@ -177,7 +177,7 @@ function boxesOfConcatenation(
       if (own === null) return null;
       product = meetAll(product, own);
     }
-    boxes.push(...product);
+    for (const one of product) boxes.push(one);
   }
   return boxes;
 }
@@ -199,7 +199,7 @@ export function boxesOf(test: Test, layout: Layout): Box[] | null {
   for (const [lo, hi] of intervals) {
     const own = boxesOfInterval(operand, lo, hi, layout);
     if (own === null) return null;
-    boxes.push(...own);
+    for (const one of own) boxes.push(one);
   }
   return boxes;
 }
