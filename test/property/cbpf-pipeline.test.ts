@@ -16,10 +16,14 @@ import { makeFrames } from '../support/random-frames.ts';
 import { ARBITRARY_POOL, rulesets } from '../support/ruleset-arbitrary.ts';
 import { surelyDropped } from '../support/surely-dropped.ts';
 
+/** Instructions: what random rules come to is not always a program that the kernel takes. */
+const ROOM = 65_536;
+
 let profile: CbpfProfile;
 
 beforeAll(async () => {
-  profile = await loadCbpfProfile();
+  const { limits, ...rest } = await loadCbpfProfile();
+  profile = { ...rest, limits: { ...limits, insns: { ...limits.insns, value: ROOM } } };
 });
 
 const FACTS = labFacts('host');
