@@ -7,17 +7,19 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/{unit,golden,property}/**/*.test.ts'],
+          setupFiles: ['test/support/property-seed.ts'],
           testTimeout: 30_000,
           sequence: { groupOrder: 0 },
         },
       },
       {
-        // These load programs, attach them and send frames: one file at a time, after the others.
+        // These load programs, attach them and send frames: each in namespaces of its own, after the others.
         test: {
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts'],
+          setupFiles: ['test/support/property-seed.ts'],
           pool: 'forks',
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 300_000,
           hookTimeout: 300_000,
           sequence: { groupOrder: 1 },
