@@ -189,13 +189,16 @@ function ladderOf<A extends Artifact>({ estimates }: Tier<A>, choices: Choices) 
   );
 }
 
-/** Where the estimates say that all needs so many times what there is, all is not even tried. */
+/** Where the estimates say that all needs so many times what there is, all is not even tried... */
 const HOPELESS = 4;
+/** ...unless it is so little that trying costs nothing, and estimates say nothing either. */
+const LITTLE = 1000;
 
 function isHopeless<A extends Artifact>({ estimates }: Tier<A>, costs: Choices['costs']): boolean {
-  const ratio = estimates.isExact ? 1 : HOPELESS;
+  const most = (limit: number): number =>
+    estimates.isExact ? limit : Math.max(HOPELESS * limit, LITTLE);
   return estimates.room.some(
-    ({ limit }, r) => costs.reduce((sum, cost) => sum + (cost[r] ?? 0), 0) > ratio * limit,
+    ({ limit }, r) => costs.reduce((sum, cost) => sum + (cost[r] ?? 0), 0) > most(limit),
   );
 }
 
