@@ -195,7 +195,7 @@ export function compileXdp(
   const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
   const refusals = [
     ...findTooBig(profile, tidy, usage, maps),
-    ...checkDialect(tidy, dialect, profile.name),
+    ...checkDialect(assembly, profile, hook),
   ];
   if (refusals.length > 0) return fail(...refusals);
   const elf = writeElf(object);
