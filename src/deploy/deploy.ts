@@ -1,6 +1,12 @@
 import type { CounterLayout } from '../backends/backend.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type AttachedProgram, detachArgv, formatProgram, type XdpMode } from './attachment.ts';
+import {
+  type AttachedProgram,
+  detachArgv,
+  formatProgram,
+  hasQdisc,
+  type XdpMode,
+} from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { foldGoneRules } from './gone-rules.ts';
 import { forgetGeneration, keepGeneration, listKept } from './history.ts';
@@ -97,6 +103,7 @@ export function reviewSwitch(plan: SwitchPlan, survey: Survey, force: boolean): 
 function beginState(
   request: DeployRequest,
   survey: Survey,
+  plan: SwitchPlan,
   before: DeployState | null,
   generation: number,
   program: LoadedProgram,
@@ -111,6 +118,7 @@ function beginState(
       generation,
       origin: request.origin ?? generation,
       programId: program.id,
+      ownQdisc: plan.makesQdisc || before?.current.ownQdisc === true,
       rulesetChecksum: request.rulesetChecksum,
       layout: request.counters,
       owners: [...request.owners],
@@ -251,7 +259,8 @@ export async function deployLocked(
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
-  const plan = planSwitch(device, mode, survey.device.programs);
+  const makesQdisc = mode === 'offload-tc' && !(await hasQdisc(transport, device));
+  const plan = planSwitch(device, mode, survey.device.programs, makesQdisc);
   const reviewed = reviewSwitch(plan, survey, force);
   if (!reviewed.ok) return reviewed;
 
@@ -261,7 +270,7 @@ export async function deployLocked(
   const generation = Math.max(0, ...survey.generations, ...kept) + 1;
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
-  const begun = beginState(request, survey, settled.value, generation, loaded.value);
+  const begun = beginState(request, survey, plan, settled.value, generation, loaded.value);
   const before = settled.value;
   const done = await switchAndRecord(transport, paths, { request, plan, before, begun });
   if (!done.ok) return done;

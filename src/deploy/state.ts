@@ -39,6 +39,8 @@ const deploymentSchema = z.object({
   /** The generation whose object it is; another one after going back to it. */
   origin: whole.default(0),
   programId: whole,
+  /** We made the place for filters of tc, so it goes when the program goes. */
+  ownQdisc: z.boolean().default(false),
   rulesetChecksum: z.string(),
   layout: counterLayoutSchema.nullable(),
   /** Slot `i` of the counters counts for owner `i`. */

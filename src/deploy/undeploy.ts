@@ -1,5 +1,11 @@
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type AttachedProgram, detachArgv, formatProgram, inspectDevice } from './attachment.ts';
+import {
+  type AttachedProgram,
+  detachArgv,
+  formatProgram,
+  inspectDevice,
+  removeQdiscArgv,
+} from './attachment.ts';
 import { withDevice } from './deploy.ts';
 import { runStep, warning } from './machine.ts';
 import { type CounterOwner, sumByOwner } from './owner-counts.ts';
@@ -70,6 +76,7 @@ async function undeployLocked(
     }
   }
   const { state } = survey;
+  if (state?.current.ownQdisc === true) await transport.run(removeQdiscArgv(device));
   const counts =
     state === null
       ? succeed({ now: [], before: [] })

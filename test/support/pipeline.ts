@@ -1,3 +1,4 @@
+import type { AttachHook } from '../../src/backends/backend.ts';
 import {
   compileXdp,
   isXdpProfile,
@@ -5,6 +6,7 @@ import {
 } from '../../src/backends/ebpf-offload/compile.ts';
 import { dialectOf } from '../../src/backends/ebpf-offload/dialect.ts';
 import { fillMemory } from '../../src/backends/ebpf-offload/fill.ts';
+import { HOOKS } from '../../src/backends/ebpf-offload/hook.ts';
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
@@ -90,11 +92,12 @@ async function compileShare(
   facts: Facts,
   profileName: string,
   share: number,
+  hook: AttachHook,
 ): Promise<Pick<Pipeline, 'classifier' | 'artifact' | 'isCrowded' | 'isCut' | 'isScarce'>> {
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, withRoom(profile));
+  const compiled = compileXdp(classifier, withRoom(profile), { hook });
   const artifact = unwrap(compiled);
   const isCrowded = ({ diagnostics }: Result<unknown>): boolean =>
     diagnostics.some(({ code }) => code === 'ebpf/pending-counters');
@@ -104,7 +107,7 @@ async function compileShare(
   }
   const value = Math.floor(share * (artifact.usage[0]?.used ?? 0));
   const limits = { ...profile.limits, insns: { ...profile.limits.insns, value } };
-  const situation = { ruleset, facts, concessions: [], replyPorts: null };
+  const situation = { ruleset, facts, concessions: [], replyPorts: null, hook };
   const placed = placeXdp(situation, { ...profile, limits });
   const { flattened, artifact: cut, choice } = unwrap(placed);
   const isCut = choice !== null;
@@ -118,15 +121,16 @@ export async function runPipeline(
   facts: Facts,
   profileName = 'xdp-native',
   share = 1,
+  hook: AttachHook = 'xdp',
 ): Promise<Pipeline> {
-  const compiled = await compileShare(ruleset, facts, profileName, share);
+  const compiled = await compileShare(ruleset, facts, profileName, share, hook);
   const { artifact } = compiled;
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
   fillMemory(memory, artifact.sets);
   return {
     ...compiled,
-    drops: (frame) => machine.run(frame).action === 1,
+    drops: (frame) => machine.run(frame).action === HOOKS[hook].drop,
     counted: () => {
       const { counters } = artifact;
       if (counters === null) return [];

@@ -17,7 +17,7 @@ import type { Artifact, AttachHook, CounterLayout, OutputFile } from '../backend
 import { isLoadable } from './ask.ts';
 import { type Assembly, assemble } from './assemble.ts';
 import { checkDialect } from './check-dialect.ts';
-import { type Dialect, dialectOf } from './dialect.ts';
+import { type Dialect, dialectOf, mergesRules } from './dialect.ts';
 import { type BpfObject, writeElf } from './elf.ts';
 import { writeBatch } from './fill.ts';
 import { formatListing } from './format.ts';
@@ -30,7 +30,7 @@ import { READY } from './ready.ts';
 import { inOrder, selectProgram } from './select.ts';
 import type { SetMap } from './set-map.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
-import { findTooBig, ruleCosts, usageOf } from './usage.ts';
+import { findHopeless, findTooBig, ruleCosts, usageOf } from './usage.ts';
 
 /** The program's name. */
 export const PROGRAM = 'nft_offload';
@@ -161,10 +161,10 @@ export function compileXdp(
     options.specialised ?? specialise(classifier, { ...capabilitiesOf(profile), mayMiscount });
   const dialect = dialectOf(profile);
   const hook = HOOKS[options.hook ?? 'xdp'];
-  // Where code is scarce, one look-up in a hash map takes the place of many questions.
-  const isMerged = dialect.scarceInsns && dialect.hashMaps !== null;
-  const merged = isMerged ? mergeAlternatives(specialised.classifier) : null;
+  const merged = mergesRules(dialect) ? mergeAlternatives(specialised.classifier) : null;
   const decided = merged?.classifier ?? specialised.classifier;
+  const hopeless = findHopeless(profile, decided);
+  if (hopeless.length > 0) return fail(...hopeless);
   const decision = buildDecision(decided, options.decision);
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
@@ -195,7 +195,7 @@ export function compileXdp(
   const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
   const refusals = [
     ...findTooBig(profile, tidy, usage, maps),
-    ...checkDialect(tidy, dialect, profile.name),
+    ...checkDialect(assembly, profile, hook),
   ];
   if (refusals.length > 0) return fail(...refusals);
   const elf = writeElf(object);

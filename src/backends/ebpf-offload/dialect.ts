@@ -41,3 +41,8 @@ export function dialectOf({ limits, instructions }: XdpProfile): Dialect {
     refused,
   };
 }
+
+/** Whether rules that lead to the same verdict become one look-up: where code is scarce, and maps are not. */
+export function mergesRules({ scarceInsns, hashMaps }: Dialect): boolean {
+  return scarceInsns && hashMaps !== null;
+}
