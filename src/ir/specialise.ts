@@ -10,6 +10,8 @@ export interface Capabilities {
   readonly field: (field: Field) => Reason | null;
   /** Null when the tier can do this look-up. */
   readonly test: (test: Test) => Reason | null;
+  /** Null when the tier can look at all that an entry tests at once; absent: wherever it can at each. */
+  readonly together?: (entry: Entry) => Reason | null;
   /** Null when the tier counts packets and bytes. */
   readonly counters: Reason | null;
   /** Counters may miss what is dropped early: the operator gives exact ones up. */
@@ -53,7 +55,8 @@ const NOT_COUNTED: Reason = {
     '(give the facts that settle it: mac, local-address, rp-filter, routed)',
 };
 
-function unknownTest(test: Test, tier: Capabilities): Reason | null {
+/** Null when a tier can evaluate a test. */
+export function unknownTest(test: Test, tier: Capabilities): Reason | null {
   if (test.kind === 'unknown') return test.reason;
   for (const field of testedFields(test)) {
     const reason = tier.field(field);
@@ -106,6 +109,7 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
     if (reason === null) known.push(test);
     else missing ??= reason;
   }
+  missing ??= tier.together?.(entry) ?? null;
   const otherwise = follow(entry.otherwise, uncertain);
   const tests = known.length === entry.tests.length ? entry.tests : known;
   const base = { tests, counts: [], otherwise, gate: false };

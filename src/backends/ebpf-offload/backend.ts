@@ -37,6 +37,7 @@ export const xdpBackend: Backend<XdpProfile, XdpArtifact> = {
     loopedCopies: receive.loopedCopies.value,
     switchesGroOff: receive.gro.value === 'switched-off',
   }),
+  decidesAlike: true,
   capabilitiesOf,
   estimatesOf: ({ limits, instructions }) => ({
     room: [

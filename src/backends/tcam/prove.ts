@@ -38,12 +38,18 @@ export function proveEqual(
   const nearA = new Int32Array(a.count + 1);
   const nearB = new Int32Array(b.count + 1);
   const part = everything(shape);
+  // Keys of a row that lies in one row of the other table never get to rows behind that one.
+  const holdersOfA = Int32Array.from({ length: a.count }, (_, row) =>
+    a.alive[row] === 1 ? indexB.firstHolder(a.boxes, row * stride) : 0,
+  );
 
   for (let rowB = 0; rowB < b.count; rowB += 1) {
     if (b.alive[rowB] === 0) continue;
-    const count = indexA.query(b.boxes, rowB * stride, overlapping);
+    const holder = indexA.firstHolder(b.boxes, rowB * stride);
+    const count = indexA.query(b.boxes, rowB * stride, overlapping, holder + 1);
     for (let place = 0; place < count; place += 1) {
       const rowA = overlapping[place] as number;
+      if (rowB > (holdersOfA[rowA] as number)) continue;
       if (!differ(a.actions[rowA] ?? 0, b.actions[rowB] ?? 0)) continue;
       intersect(shape, a.boxes, rowA * stride, b.boxes, rowB * stride, part, 0);
       if (indexA.holds(part, 0, rowA, -1) || indexB.holds(part, 0, rowB, -1)) continue;

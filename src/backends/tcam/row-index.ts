@@ -14,6 +14,8 @@ export interface RowIndex {
   readonly query: (box: Uint32Array, at: number, out: Int32Array, before?: number) => number;
   /** Whether one alive row before `before`, other than `skip`, holds all of the box. */
   readonly holds: (box: Uint32Array, at: number, before: number, skip: number) => boolean;
+  /** The first alive row that holds all of the box; `NO_ROW` when none does. */
+  readonly firstHolder: (box: Uint32Array, at: number) => number;
   /** Takes in a row of the store that is new or has changed (removed before). */
   readonly insert: (row: number) => void;
   /** Forgets a row; its box must still be the one that was inserted. */
@@ -40,7 +42,8 @@ interface Inner {
 
 type TreeNode = Leaf | Inner;
 
-const NO_ROW = 0x7fffffff;
+/** Behind every row. */
+export const NO_ROW = 0x7fffffff;
 const LOW = 0;
 const HIGH = 1;
 const BOTH = 2;
@@ -180,6 +183,25 @@ export function createIndex(store: RowStore): RowIndex {
     return false;
   }
 
+  function findFirst(node: TreeNode, box: Uint32Array, at: number, sofar: number): number {
+    let least = sofar;
+    let here = node;
+    while (here.split !== null) {
+      if (here.first >= least) return least;
+      const side = sideOf(here.split, box, at);
+      if (side === LOW) least = findFirst(here.low, box, at, least);
+      if (side === HIGH) least = findFirst(here.high, box, at, least);
+      here = here.both;
+    }
+    if (here.first >= least) return least;
+    const { rows } = here;
+    for (let place = 0; place < rows.length; place += 1) {
+      const row = rows[place] as number;
+      if (row < least && contains(shape, store.boxes, row * stride, box, at)) least = row;
+    }
+    return least;
+  }
+
   function leafOf(row: number): { leaf: Leaf; replace: (node: TreeNode) => void } {
     let replace = (node: TreeNode): void => {
       root = node;
@@ -215,6 +237,7 @@ export function createIndex(store: RowStore): RowIndex {
       return collect(root, box, at, out, 0);
     },
     holds: (box, at, before, skip) => findHolder(root, box, at, before, skip),
+    firstHolder: (box, at) => findFirst(root, box, at, NO_ROW),
     insert: (row) => {
       const { leaf, replace } = leafOf(row);
       leaf.rows.push(row);
