@@ -34,7 +34,9 @@ export function tcamBackendFor({
       compileTcam(classifier, format, { profile, effort, final: false, mayMiscount }, since),
     isTooBig: (diagnostics) => diagnostics.every(({ code }) => code === 'tcam/too-big'),
     interpret: ({ compiled: { tables } }) => {
-      return (frame) => interpretTables(tables, parsePacket(frame)).action;
+      // Tables in front of nftables either drop or continue.
+      return (frame) =>
+        interpretTables(tables, parsePacket(frame)).action === 'drop' ? 'drop' : 'continue';
     },
   };
 }
