@@ -9,6 +9,8 @@ export interface Capabilities {
   readonly field: (field: Field) => Reason | null;
   /** Null when the tier can do this look-up. */
   readonly test: (test: Test) => Reason | null;
+  /** Null when the tier can look at all that an entry tests at once; absent: wherever it can at each. */
+  readonly together?: (entry: Entry) => Reason | null;
   /** Null when the tier counts packets and bytes. */
   readonly counters: Reason | null;
   /** Counters may miss what is dropped early: the operator gives exact ones up. */
@@ -52,7 +54,8 @@ const NOT_COUNTED: Reason = {
     '(give the facts that settle it: mac, local-address, rp-filter, routed)',
 };
 
-function unknownTest(test: Test, tier: Capabilities): Reason | null {
+/** Null when a tier can evaluate a test. */
+export function unknownTest(test: Test, tier: Capabilities): Reason | null {
   if (test.kind === 'unknown') return test.reason;
   if (test.kind === 'compare') return tier.field(test.operand.field) ?? tier.test(test);
   for (const { field } of test.key) {
@@ -98,7 +101,7 @@ function firstMissing(tests: readonly Test[], tier: Capabilities): Reason | null
 
 /** Three-valued specialisation of one entry: certain, may match, or handed on. */
 function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
-  const missing = firstMissing(entry.tests, tier);
+  const missing = firstMissing(entry.tests, tier) ?? tier.together?.(entry) ?? null;
   const otherwise = follow(entry.otherwise, uncertain);
   const tests =
     missing === null ? entry.tests : entry.tests.filter((test) => unknownTest(test, tier) === null);

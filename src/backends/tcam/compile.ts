@@ -1,22 +1,15 @@
-import type { Classifier, Entry } from '../../ir/classifier.ts';
-import { type Field, fieldKey, META } from '../../ir/fields.ts';
+import type { Classifier } from '../../ir/classifier.ts';
+import { fieldKey } from '../../ir/fields.ts';
 import { testedFields } from '../../ir/operand.ts';
-import { presenceOf, type Region, truthOf } from '../../ir/region.ts';
 import { createScratch, enter, rowsOf } from '../../ir/residual.ts';
 import { formatRuleId, type Test } from '../../ir/ruleset.ts';
-import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
+import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { Profile, TcamProfile } from '../../profile/schema.ts';
-import {
-  type Diagnostic,
-  errorAt,
-  fail,
-  type Reason,
-  type Result,
-  succeed,
-} from '../../support/diagnostics.ts';
+import { type Diagnostic, errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
+import { capabilitiesOf, mayMatch, prepare } from './capabilities.ts';
 import { columnsFor } from './columns.ts';
 import { countExpanded } from './expand-ranges.ts';
-import { isRangeColumn, type Layout, layOut, locate } from './layout.ts';
+import { isRangeColumn, type Layout, layOut } from './layout.ts';
 import { CONTINUE, DROP, lowerView } from './lower.ts';
 import {
   type Effort,
@@ -25,16 +18,9 @@ import {
   minimiseTernary,
   withoutRanges,
 } from './minimise.ts';
-import {
-  canonicalField,
-  planGenericTables,
-  planProfileTables,
-  type TablePlan,
-} from './plan-tables.ts';
+import { planGenericTables, planProfileTables, type TablePlan } from './plan-tables.ts';
 import { type Proof, proveEqual } from './prove.ts';
 import { rangeUnits } from './range-units.ts';
-import { reduceKey } from './reduce-key.ts';
-import { rewriteFrameTests } from './rewrite-frame.ts';
 import { appendRow, createStore, type RowStore } from './row-store.ts';
 import { type Action, readStore, type TableSet, type TcamTable, writeStore } from './table.ts';
 
@@ -75,102 +61,6 @@ export interface Compiled {
   readonly directRows: number;
   /** Per table plan, what became of the classifier's entries. */
   readonly specialised: readonly Specialised[];
-}
-
-const NOT_COUNTED: Reason = {
-  code: 'tcam/counters',
-  message: 'one counter for the many rows of a rule is not what hardware has (concede counters)',
-};
-
-function reason(code: string, message: string): Reason {
-  return { code, message };
-}
-
-const ALL = (field: Field): bigint => (1n << BigInt(field.width)) - 1n;
-
-/** A field as tests of this table name it. */
-function canonical(test: Test, plan: TablePlan): Test {
-  if (test.kind === 'compare') {
-    const field = canonicalField(test.operand.field, plan.version);
-    return field === test.operand.field ? test : { ...test, operand: { ...test.operand, field } };
-  }
-  if (test.kind === 'lookup') {
-    const key = test.key.map((operand) => {
-      const field = canonicalField(operand.field, plan.version);
-      return field === operand.field ? operand : { ...operand, field };
-    });
-    return key.every((operand, index) => operand === test.key[index]) ? test : { ...test, key };
-  }
-  return test;
-}
-
-/** Whether an entry certainly does not match, and leaves no state behind by being looked at. */
-function isOff({ tests, view }: Entry, region: Region): boolean {
-  if (tests.some((test) => test.kind === 'unknown')) return false;
-  return tests.some((test) => isOfAbsent(test, view, region));
-}
-
-/** Whether a test looks at something that no frame of the region has, and so does not hold. */
-function isOfAbsent(test: Test, view: Entry['view'], region: Region): boolean {
-  if (test.kind === 'unknown') return false;
-  return testedFields(test).some((field) => presenceOf(field, view, region) === 'absent');
-}
-
-function prepare(classifier: Classifier, plan: TablePlan): Classifier {
-  const { entries, ...rest } = rewriteFrameTests(classifier, plan.version);
-  return {
-    ...rest,
-    entries: entries.map((entry) => {
-      if (isOff(entry, plan.region)) {
-        return { ...entry, tests: [], counts: [], effects: [], then: entry.otherwise };
-      }
-      return {
-        ...entry,
-        tests: entry.tests.map((test) => reduceKey(canonical(test, plan), plan.region)),
-      };
-    }),
-  };
-}
-
-/** Whether a table without a given key could have the field. */
-function isKeyable(field: Field, { version, served }: TablePlan): boolean {
-  if (field.base === 'meta') {
-    const key = fieldKey(field);
-    return key === META.protocol.name || key === META.l4proto.name;
-  }
-  if (field.base === 'll') return true;
-  if (version === 'other') return field.base === 'nh' && served.fixed.length > 0;
-  return true;
-}
-
-function capabilitiesOf(plan: TablePlan, options: LowerOptions): Capabilities {
-  const { columns } = plan;
-  const fieldReason = (field: Field): Reason | null => {
-    const known = plan.region.get(fieldKey(field));
-    if (known !== undefined && known.lo === known.hi) return null;
-    const isThere =
-      columns === null ? isKeyable(field, plan) : locate({ columns }, field, ALL(field)) !== null;
-    return isThere
-      ? null
-      : reason('tcam/field', `the key of ${plan.name} does not have ${field.name}`);
-  };
-  return {
-    field: (field) => (columns === null ? fieldReason(field) : null),
-    test: (test) => {
-      if (columns === null || test.kind === 'unknown') return null;
-      // Of a field that the key has a part of, tests on just that part are fine.
-      const operands = test.kind === 'compare' ? [test.operand] : test.key;
-      for (const { field, mask } of operands) {
-        const whole = fieldReason(field);
-        if (whole !== null && (mask === ALL(field) || locate({ columns }, field, mask) === null)) {
-          return whole;
-        }
-      }
-      return null;
-    },
-    counters: options.final ? null : NOT_COUNTED,
-    mayMiscount: options.mayMiscount || options.final,
-  };
 }
 
 /** Rows that continue for values that tables before this one decide, in front of all others. */
@@ -288,14 +178,6 @@ function labelOf(classifier: Classifier, origin: number): readonly string[] {
   const entry = classifier.entries[origin];
   if (entry === undefined) return [];
   return [entry.rule === null ? entry.label : formatRuleId(entry.rule)];
-}
-
-/** Whether frames of the region may match an entry as far as its tests can tell. */
-function mayMatch({ tests, view }: Entry, region: Region): boolean {
-  return tests.every((test) => {
-    if (test.kind === 'unknown') return true;
-    return !isOfAbsent(test, view, region) && truthOf(test, region) !== 'false';
-  });
 }
 
 /** In final mode every rule must be decided; those that are not, with the reason. */
