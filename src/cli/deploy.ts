@@ -17,14 +17,13 @@ import type { Profile } from '../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
+import { type Machine, refuseUsage } from './machine.ts';
 import {
   addCommonOptions,
   checkGranted,
   type Given,
   loadProfiles,
-  type Machine,
   readGiven,
-  refuseUsage,
   type SituationOptions,
   situationOn,
 } from './options.ts';
