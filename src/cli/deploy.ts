@@ -9,11 +9,14 @@ import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/depl
 import { ownerOf } from '../deploy/owner-counts.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
+import type { SelfTestFrame } from '../deploy/self-test.ts';
 import { statusXdp } from '../deploy/status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Ruleset } from '../ir/ruleset.ts';
-import { placeXdp, type Situation } from '../plan/place.ts';
+import { makeCheckFrames } from '../plan/check-frames.ts';
+import { type PlacedTier, placeXdp, type Situation } from '../plan/place.ts';
 import type { Profile } from '../profile/schema.ts';
+import { toHex } from '../support/bits.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
@@ -53,6 +56,8 @@ const KIND_OF: Readonly<Record<XdpMode, string>> = {
   'offload-tc': 'xdp-offload',
 };
 
+type PlacedXdp = PlacedTier & { readonly artifact: XdpArtifact };
+
 /** Tells rulesets apart; independent of how they were read. */
 function checksumOf(ruleset: Ruleset): string {
   const text = JSON.stringify(ruleset, (_, value: unknown) =>
@@ -74,12 +79,27 @@ function mapsOf({ files }: XdpArtifact): string | null {
   return file === undefined ? null : new TextDecoder().decode(file.content);
 }
 
-function requestOf(
-  artifact: XdpArtifact,
-  ruleset: Ruleset,
-  device: string,
-  options: DeployOptions,
-): DeployRequest {
+/** Frames that try the program out, what they count by slot of its counters. */
+function framesOf(placed: PlacedXdp, { facts, concessions }: Situation): readonly SelfTestFrame[] {
+  const { owners } = placed.artifact;
+  const { counters } = placed.artifact.classifier;
+  const slotOf = new Map(owners.map((owner, slot) => [owner, slot]));
+  // With that concession the program may count less.
+  const isExact = !concessions.includes('counters');
+  return makeCheckFrames(placed, facts).frames.map(({ frame, drops, counts, rule }) => ({
+    ...{ frame: toHex(frame), drops, rule },
+    counts: [...(isExact ? counts : [])].flatMap(([index, count]) => {
+      const owner = counters[index];
+      const slot = owner === undefined ? undefined : slotOf.get(owner);
+      return slot === undefined ? [] : [{ slot, ...count }];
+    }),
+  }));
+}
+
+function requestOf(placed: PlacedXdp, situation: Situation, options: DeployOptions): DeployRequest {
+  const { artifact } = placed;
+  const { ruleset, facts } = situation;
+  const { device } = facts;
   return {
     device,
     mode: options.mode,
@@ -89,6 +109,7 @@ function requestOf(
     counters: artifact.counters,
     owners: artifact.owners.map(ownerOf),
     rulesetChecksum: checksumOf(ruleset),
+    frames: framesOf(placed, situation),
     force: options.force === true,
     origin: null,
     confirm: options.confirm ?? null,
@@ -176,8 +197,7 @@ async function deployOn(
   const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
   const placed = placeXdp({ ...situation, hook }, profile);
   if (!placed.ok) return placed;
-  const { device } = situation.facts;
-  const request = requestOf(placed.value.artifact, situation.ruleset, device, options);
+  const request = requestOf(placed.value, situation, options);
   const run = (): Promise<Result<Report>> => {
     if (options.dryRun === true) return previewDeploy(transport, request);
     return isAsking ? deployAsShown(transport, request, options) : deployXdp(transport, request);

@@ -9,6 +9,7 @@ import { withDeviceLock } from './lock.ts';
 import { checkMachine, mountBpffs, warning } from './machine.ts';
 import { type CounterOwner, carryCounts } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { canSelfTest, type SelfTestFrame, selfTest } from './self-test.ts';
 import { type DeployState, removeState, writeState } from './state.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
 import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
@@ -37,6 +38,8 @@ export interface DeployRequest {
   /** Slot `i` of the counters counts for owner `i`. */
   readonly owners: readonly CounterOwner[];
   readonly rulesetChecksum: string;
+  /** What the program is tried out with before it is attached. */
+  readonly frames: readonly SelfTestFrame[];
   /** Replace programs that are not ours, state that cannot be read, and change the mode. */
   readonly force: boolean;
   /** The generation it was deployed as before; null for something new. */
@@ -53,6 +56,8 @@ export interface DeployReport {
   readonly programId: number;
   readonly generation: number;
   readonly rulesetChecksum: string;
+  /** Frames it was tried out with before it was attached. */
+  readonly tested: number;
   /** Programs that are not attached any more. */
   readonly replaced: readonly AttachedProgram[];
   /** No frame met the device without a program. */
@@ -261,6 +266,11 @@ export async function deployLocked(
   const generation = Math.max(0, ...survey.generations, ...kept) + 1;
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
+  const tested = await selfTest(transport, paths, request, generation);
+  if (!tested.ok) {
+    await removeGeneration(transport, paths, device, generation);
+    return tested;
+  }
   const begun = beginState(request, survey, settled.value, generation, loaded.value);
   const before = settled.value;
   const done = await switchAndRecord(transport, paths, { request, plan, before, begun });
@@ -282,6 +292,7 @@ export async function deployLocked(
     programId: loaded.value.id,
     generation,
     rulesetChecksum: request.rulesetChecksum,
+    tested: canSelfTest(request) ? request.frames.length : 0,
     replaced: replaced.filter((program) => program !== null),
     atomic: plan.displaces === null,
     confirm: request.confirm,

@@ -3,7 +3,7 @@ import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { DeployRequest } from './deploy.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, historyDirectory } from './paths.ts';
-import { counterLayoutSchema, modeSchema, ownerSchema } from './state.ts';
+import { counterLayoutSchema, modeSchema, ownerSchema, selfTestSchema } from './state.ts';
 import type { Transport } from './transport.ts';
 
 /** What is kept of a deployment beside its object, so that it can be deployed again. */
@@ -16,6 +16,7 @@ const recordSchema = z.object({
   counters: counterLayoutSchema.nullable(),
   owners: z.array(ownerSchema),
   rulesetChecksum: z.string(),
+  frames: z.array(selfTestSchema).default([]),
 });
 
 /** Deployments that are kept, the present one included. */
@@ -36,10 +37,10 @@ export async function keepGeneration(
   request: DeployRequest,
   generation: number,
 ): Promise<void> {
-  const { device, mode, program, maps, counters, owners, rulesetChecksum, elf } = request;
+  const { device, mode, program, maps, counters, owners, rulesetChecksum, elf, frames } = request;
   const record: z.input<typeof recordSchema> = {
     format: 'nft-offload/generation@1',
-    ...{ device, mode, program, maps, rulesetChecksum, owners: [...owners] },
+    ...{ device, mode, program, maps, rulesetChecksum, owners: [...owners], frames: [...frames] },
     counters: counters === null ? null : { ...counters },
   };
   await transport.writeFile(objectFile(paths, device, generation), elf);

@@ -4,6 +4,7 @@ import { type DeployRequest, reviewSwitch } from './deploy.ts';
 import { bindMaps } from './load.ts';
 import { checkMachine } from './machine.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { canSelfTest } from './self-test.ts';
 import { surveyDevice } from './survey.ts';
 import { planSwitch } from './switch-program.ts';
 import type { Transport } from './transport.ts';
@@ -40,6 +41,7 @@ export async function previewDeploy(
   const steps = [
     `load the program (${elf.length} bytes) and pin it in ${target.directory}`,
     ...(updates === 0 ? [] : [`fill its maps (${updates} updates)`]),
+    ...(canSelfTest(request) ? [`try it out with ${request.frames.length} frames`] : []),
     ...(displaces === null ? [] : [`take the ${formatProgram(displaces)} off ${device}`]),
     replaces === null
       ? `attach it to ${device} in ${mode} mode`

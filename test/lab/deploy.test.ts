@@ -91,7 +91,12 @@ inLab('loads for the device, fills, attaches; counters can be read', async () =>
   const request: DeployRequest = {
     mode: 'offload',
     ...{ device: DEVICE, program: 'filter', maps: READY_BATCH, force: false },
-    ...{ elf: testObject({ gated: true, shared: true }), owners: [], rulesetChecksum: '' },
+    ...{
+      elf: testObject({ gated: true, shared: true }),
+      owners: [],
+      rulesetChecksum: '',
+      frames: [],
+    },
     ...{ counters: { ...TEST_LAYOUT, perCpu: false }, origin: null, confirm: null },
   };
   const paths = { bpffs: '/sys/fs/bpf', state: folder };
@@ -124,7 +129,14 @@ inLab('attaches as a filter of tc, replaces that, and takes it off', async () =>
   const { transport, script } = recordingTransport(PROGRAM);
   const request: DeployRequest = {
     ...{ mode: 'offload-tc', device: DEVICE, program: PROGRAM, maps: null, force: false, elf },
-    ...{ counters, owners: owners.map(ownerOf), rulesetChecksum: '', origin: null, confirm: null },
+    ...{
+      counters,
+      owners: owners.map(ownerOf),
+      rulesetChecksum: '',
+      frames: [],
+      origin: null,
+      confirm: null,
+    },
   };
   unwrap(await deployXdp(transport, request, { bpffs: '/sys/fs/bpf', state: folder }));
   const pin = `/sys/fs/bpf/nft-offload/${DEVICE}/1`;

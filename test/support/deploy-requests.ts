@@ -24,6 +24,7 @@ export function deployRequest(changes: Partial<DeployRequest> = {}): DeployReque
     counters: TEST_LAYOUT,
     owners: OWNERS,
     rulesetChecksum: 'sha256:1',
+    frames: [],
     force: false,
     origin: null,
     confirm: null,

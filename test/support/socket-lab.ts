@@ -280,6 +280,7 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
         counters: artifact.counters,
         owners: artifact.owners.map(ownerOf),
         rulesetChecksum: 'test',
+        frames: [],
         force: false,
         origin: null,
         confirm: null,
