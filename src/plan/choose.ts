@@ -164,14 +164,31 @@ interface Tried<A extends Artifact> {
   readonly compiled: Compiled<A>;
 }
 
-/** The greatest number below `count` that passes, if greater ones never pass where smaller do not. */
-function findLast(count: number, passes: (index: number) => boolean): number {
+/** How far a search goes from what it expects before it halves what is left instead. */
+const MOST_GUESSES = 3;
+
+/**
+ * The greatest number below `count` that passes, if greater ones never pass where smaller do not; -1
+ * when none does. `fullness` says how much of what there is a number takes (up to 1), null when it
+ * does not pass; `sizes` rise about as that does. Those two tell where to look: each look is costly.
+ */
+function findLast(
+  sizes: readonly number[],
+  expected: number,
+  fullness: (index: number) => number | null,
+): number {
   let good = -1;
-  let bad = count;
-  while (bad - good > 1) {
+  let bad = sizes.length;
+  let wanted = expected;
+  for (let guesses = 0; bad - good > 1; guesses += 1) {
+    const guess = sizes.findLastIndex((size) => size <= wanted);
     const middle = (good + bad) >> 1;
-    if (passes(middle)) good = middle;
-    else bad = middle;
+    const at = guesses < MOST_GUESSES ? Math.min(Math.max(guess, good + 1), bad - 1) : middle;
+    const full = fullness(at);
+    if (full === null) bad = at;
+    else good = at;
+    if (full !== null && full > 0) wanted = (sizes[at] ?? 0) / full;
+    else if (full === null && at === guess) wanted *= 0.95;
   }
   return good;
 }
@@ -189,13 +206,16 @@ function ladderOf<A extends Artifact>({ estimates }: Tier<A>, choices: Choices) 
   );
 }
 
-/** Where the estimates say that all needs so many times what there is, all is not even tried. */
+/** Where the estimates say that all needs so many times what there is, all is not even tried... */
 const HOPELESS = 4;
+/** ...unless it is so little that trying costs nothing, and estimates say nothing either. */
+const LITTLE = 1000;
 
 function isHopeless<A extends Artifact>({ estimates }: Tier<A>, costs: Choices['costs']): boolean {
-  const ratio = estimates.isExact ? 1 : HOPELESS;
+  const most = (limit: number): number =>
+    estimates.isExact ? limit : Math.max(HOPELESS * limit, LITTLE);
   return estimates.room.some(
-    ({ limit }, r) => costs.reduce((sum, cost) => sum + (cost[r] ?? 0), 0) > ratio * limit,
+    ({ limit }, r) => costs.reduce((sum, cost) => sum + (cost[r] ?? 0), 0) > most(limit),
   );
 }
 
@@ -243,12 +263,13 @@ function chooseForTier<A extends Artifact>(
     attempt: nothing,
     tried: empty,
   };
-  const fits = (attempt: Attempt): boolean => {
+  const fullnessOf = (attempt: Attempt): number | null => {
     const tried = tryAttempt(attempt);
-    if (!tried.ok) return false;
+    if (!tried.ok) return null;
     if (attempt.weight >= best.attempt.weight) best = { attempt, tried };
-    return true;
+    return fullnessIn(tried.value);
   };
+  const fits = (attempt: Attempt): boolean => fullnessOf(attempt) !== null;
   const exact = tier.estimates.room.map(({ limit }) => limit);
   const isAll = settledKeys.length > 0 && !isHopelessFor(tier, choices) && fits(everyOne(choices));
   const select = isAll ? null : createSelector(choices);
@@ -256,15 +277,17 @@ function chooseForTier<A extends Artifact>(
     const ladder = ladderOf(tier, choices);
     const isFar = (capacity: readonly number[]): boolean =>
       exact.some((limit, r) => (capacity[r] ?? 0) > HOPELESS * limit);
-    const step = findLast(ladder.length, (at) => {
+    const capacities = ladder.map(([capacity = 0]) => capacity);
+    const step = findLast(capacities, exact[0] ?? 0, (at) => {
       const capacity = ladder[at] ?? [];
-      return !isFar(capacity) && fits(select(capacity));
+      return isFar(capacity) ? null : fullnessOf(select(capacity));
     });
     const above = ladder[step + 1];
     if (above !== undefined) {
       const more = select(above).weight;
-      const { order, attemptOf } = fillUp(choices, best.attempt, more);
-      findLast(order.length, (at) => fits(attemptOf(at + 1)));
+      const { sizes, attemptOf } = fillUp(choices, best.attempt, more);
+      const full = fullnessIn(best.tried.value);
+      findLast(sizes, full > 0 ? (sizes[0] ?? 0) / full : 0, (at) => fullnessOf(attemptOf(at)));
     }
   }
   const { attempt, tried } = best;
@@ -276,6 +299,14 @@ function chooseForTier<A extends Artifact>(
   const choice = describeChoice(choices, candidates, attempt, tried.value, empty.value);
   const settled = new Set(settledKeys);
   return { ...tried, value: { compiled, choice: { ...choice, settled } } };
+}
+
+/** How much of what there is of the scarcest resource is taken: 1 for all of it. */
+function fullnessIn<A extends Artifact>({ compiled: { artifact } }: Tried<A>): number {
+  return artifact.usage.reduce(
+    (most, { used, limit }) => (limit === null ? most : Math.max(most, used / limit)),
+    0,
+  );
 }
 
 function everyOne({ items }: Choices): Attempt {
@@ -294,7 +325,7 @@ function isHopelessFor<A extends Artifact>(tier: Tier<A>, { items, costs }: Choi
 
 /**
  * The candidates to add to a choice, one after the other, those first that are worth most for what
- * they still need. Together with it none is worth more than the next choice up, which did not fit: so
+ * they still need, with about what is taken in all from each on. Together with it none is worth more than the next choice up, which did not fit: so
  * a tier that is a little bigger and takes that one has never less.
  */
 function fillUp({ items, costs }: Choices, start: Attempt, most: number) {
@@ -310,18 +341,22 @@ function fillUp({ items, costs }: Choices, start: Attempt, most: number) {
     .sort((a, b) => b.weight * a.price - a.weight * b.price || a.index - b.index);
   const order: number[] = [];
   let sum = start.weight;
-  for (const { index, weight } of waiting) {
+  let size = [...there].reduce((total, part) => total + (costs[part]?.[0] ?? 0), 0);
+  const sizes: number[] = [];
+  for (const { index, weight, price } of waiting) {
     if (sum + weight > most) continue;
     sum += weight;
+    size += price;
     order.push(index);
+    sizes.push(size);
   }
-  const attemptOf = (count: number): Attempt => {
-    const added = order.slice(0, count);
+  const attemptOf = (last: number): Attempt => {
+    const added = order.slice(0, last + 1);
     const weight = added.reduce((total, index) => total + (items[index]?.weight ?? 0), 0);
     const chosen = [...start.chosen, ...added].sort((a, b) => a - b);
     return { chosen, weight: start.weight + weight };
   };
-  return { order, attemptOf };
+  return { sizes, attemptOf };
 }
 
 /** The resource that is closest to its end, and what an estimated unit takes of it. */

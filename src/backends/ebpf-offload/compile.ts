@@ -13,7 +13,7 @@ import {
   type Result,
   succeed,
 } from '../../support/diagnostics.ts';
-import type { Artifact, AttachHook, CounterLayout } from '../backend.ts';
+import type { Artifact, AttachHook, CounterLayout, OutputFile } from '../backend.ts';
 import { isLoadable } from './ask.ts';
 import { type Assembly, assemble } from './assemble.ts';
 import { checkDialect } from './check-dialect.ts';
@@ -199,10 +199,9 @@ export function compileXdp(
   ];
   if (refusals.length > 0) return fail(...refusals);
   const elf = writeElf(object);
-  const fill = sets.length === 0 ? [] : [{ suffix: '.maps', content: writeBatch(sets) }];
   return succeed(
     {
-      files: [{ suffix: '', content: elf }, ...fill],
+      files: [{ suffix: '', content: elf }, ...(sets.length === 0 ? [] : [batchOf(sets)])],
       usage,
       costs: ruleCosts(tidy, costs, merged?.members ?? null),
       listing: () => formatListing(assembly),
@@ -218,6 +217,16 @@ export function compileXdp(
     },
     uncountedWarnings(selected.uncounted),
   );
+}
+
+/** Written when it is asked for: most programs are only looked at, to see whether they fit. */
+function batchOf(sets: readonly SetMap[]): OutputFile {
+  return {
+    suffix: '.maps',
+    get content() {
+      return writeBatch(sets);
+    },
+  };
 }
 
 function uncountedWarnings(rules: ReadonlySet<string>): Diagnostic[] {

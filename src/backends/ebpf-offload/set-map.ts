@@ -1,6 +1,6 @@
-import { isPlain, splitKey } from '../../ir/operand.ts';
+import { isPlain, joinKey, splitKey } from '../../ir/operand.ts';
 import type { Operand, SetElements } from '../../ir/ruleset.ts';
-import { ones, toHex, writeUint } from '../../support/bits.ts';
+import { ones, writeUint } from '../../support/bits.ts';
 import type { Dialect } from './dialect.ts';
 import type { Lookup } from './lookup-key.ts';
 import type { MapDefinition } from './maps.ts';
@@ -38,7 +38,10 @@ export interface SetMap {
   readonly parts: readonly KeyPart[];
   /** Longest masks first. */
   readonly levels: readonly Level[];
-  readonly keys: readonly Uint8Array[];
+  /** By level, the keys as the set has them, each once; see `keysOf`. */
+  readonly values: readonly (readonly bigint[])[];
+  /** Bits of the parts in these values. */
+  readonly widths: readonly number[];
   /** The set's name in nft, for people. */
   readonly name: string | null;
 }
@@ -152,28 +155,46 @@ function product(parts: readonly (readonly Prefix[])[]): Prefix[][] {
   );
 }
 
-/** Every key, part by part; null where there are more than the device's maps hold. */
-function keysOf(elements: SetElements, most: number): readonly (readonly Prefix[])[] | null {
+/** The keys that are looked up with the same masks. */
+interface Group {
+  /** Bits that count, by part. */
+  readonly lengths: readonly number[];
+  readonly values: Set<bigint>;
+}
+
+/** Every key, by what counts of it; null where there are more than the device's maps hold. */
+function groupKeys(elements: SetElements, most: number): readonly Group[] | null {
   const { parts, lo } = elements;
   if (lo.length > most) return null;
-  if (isExact(elements)) {
-    return lo.map((key) =>
-      splitKey(parts, key).map((value, part) => ({ length: parts[part] ?? 0, value })),
-    );
-  }
+  if (isExact(elements)) return [{ lengths: parts, values: new Set(lo) }];
   const split = splitParts(elements);
   const small = parts.length === 1 ? SMALL_MAP : SMALL_PRODUCT;
   const levels = chooseLevels(split, Math.min(most, Math.max(lo.length * GROWTH, small)));
   if (levels === null) return null;
-  return lo.flatMap((_, element) =>
-    product(
-      split.map(({ width, prefixes }, part) =>
-        (prefixes[element] ?? []).flatMap((prefix) =>
-          expandPrefix(width, prefix, expandedLength(levels[part] ?? [], prefix.length)),
-        ),
+  const groups = new Map<string, Group>();
+  for (const element of lo.keys()) {
+    const expanded = split.map(({ width, prefixes }, part) =>
+      (prefixes[element] ?? []).flatMap((prefix) =>
+        expandPrefix(width, prefix, expandedLength(levels[part] ?? [], prefix.length)),
       ),
-    ),
-  );
+    );
+    for (const row of product(expanded)) {
+      const lengths = row.map(({ length }) => length);
+      const name = lengths.join();
+      let group = groups.get(name);
+      if (group === undefined) {
+        group = { lengths, values: new Set() };
+        groups.set(name, group);
+      }
+      group.values.add(
+        joinKey(
+          parts,
+          row.map(({ value }) => value),
+        ),
+      );
+    }
+  }
+  return [...groups.values()].sort((a, b) => compareLengths(b.lengths, a.lengths));
 }
 
 function maskOf(width: number, length: number): bigint {
@@ -185,44 +206,42 @@ export function mapSet({ key, set }: Lookup, { hashMaps }: Dialect, name: string
   if (hashMaps === null || key.some(({ field }) => field.width > 128)) return null;
   const { elements } = set;
   if (key.some(({ field }, part) => field.width !== elements.parts[part])) return null;
-  const prefixes = keysOf(elements, hashMaps.maxEntries);
-  if (prefixes === null) return null;
+  const groups = groupKeys(elements, hashMaps.maxEntries);
+  if (groups === null) return null;
   const { parts, bytes } = layParts(key);
-  const lengthsOf = (row: readonly Prefix[]): string => row.map(({ length }) => length).join(' ');
-  const groups = new Map<string, (readonly Prefix[])[]>();
-  for (const row of prefixes) {
-    const group = groups.get(lengthsOf(row));
-    if (group === undefined) groups.set(lengthsOf(row), [row]);
-    else group.push(row);
-  }
-  const sorted = [...groups.values()].sort((a, b) => compareLengths(b[0] ?? [], a[0] ?? []));
-  const keySize = bytes + (sorted.length > 1 ? 4 : 0);
+  const keySize = bytes + (groups.length > 1 ? 4 : 0);
   if (Math.ceil(keySize / 8) * 8 + 8 > hashMaps.maxElementBytes) return null;
-  const keys = new Map<string, Uint8Array>();
-  for (const [level, rows] of sorted.entries()) {
-    for (const row of rows) {
-      const data = new Uint8Array(keySize);
-      for (const [part, { value }] of row.entries()) {
-        const place = parts[part];
-        if (place !== undefined) data.set(encodePart(place, value), place.at);
-      }
-      if (sorted.length > 1) new DataView(data.buffer).setUint32(bytes, level, true);
-      keys.set(toHex(data), data);
-    }
-  }
-  const levels = sorted.map(([row]) => ({
-    masks: (row ?? []).map(({ length }, part) => maskOf(elements.parts[part] ?? 0, length)),
+  const levels = groups.map(({ lengths }) => ({
+    masks: lengths.map((length, part) => maskOf(elements.parts[part] ?? 0, length)),
   }));
   const definition: MapDefinition = {
     ...{ name, type: 'hash', keySize, valueSize: SET_VALUE.length },
-    ...{ maxEntries: keys.size, flags: 0 },
+    ...{ maxEntries: groups.reduce((sum, { values }) => sum + values.size, 0), flags: 0 },
   };
-  return { definition, parts, levels, keys: [...keys.values()], name: set.name };
+  const values = groups.map((group) => [...group.values]);
+  return { definition, parts, levels, values, widths: elements.parts, name: set.name };
 }
 
-function compareLengths(a: readonly Prefix[], b: readonly Prefix[]): number {
-  for (const [part, { length }] of a.entries()) {
-    const other = b[part]?.length ?? 0;
+/** All keys of a map as its bytes. */
+export function keysOf({ definition, parts, widths, values }: SetMap): readonly Uint8Array[] {
+  const { keySize } = definition;
+  const isLevelled = values.length > 1;
+  return values.flatMap((level, number) =>
+    level.map((value) => {
+      const data = new Uint8Array(keySize);
+      for (const [part, own] of splitKey(widths, value).entries()) {
+        const place = parts[part];
+        if (place !== undefined) data.set(encodePart(place, own), place.at);
+      }
+      if (isLevelled) new DataView(data.buffer).setUint32(keySize - 4, number, true);
+      return data;
+    }),
+  );
+}
+
+function compareLengths(a: readonly number[], b: readonly number[]): number {
+  for (const [part, length] of a.entries()) {
+    const other = b[part] ?? 0;
     if (length !== other) return length - other;
   }
   return 0;
