@@ -5,7 +5,7 @@ import { checkDeviceName } from './device-name.ts';
 import { foldGoneRules } from './gone-rules.ts';
 import { forgetGeneration, keepGeneration, listKept } from './history.ts';
 import { type LoadedProgram, loadGeneration, removeGeneration } from './load.ts';
-import { withDeviceLock } from './lock.ts';
+import { isSystemError, withDeviceLock } from './lock.ts';
 import { checkMachine, mountBpffs, warning } from './machine.ts';
 import { type CounterOwner, carryCounts } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
@@ -181,6 +181,21 @@ function takenBack({ device, confirm }: DeployRequest): Diagnostic {
   return errorAt('deploy/rolled-back', message, { help });
 }
 
+/** What is left to do once the program is attached can be done by the next command as well. */
+async function finishLater(
+  device: string,
+  work: () => Promise<Result<null>>,
+): Promise<Result<null>> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    const message = `the program is on ${device}, but not all of the record: ${error.message}`;
+    const help = 'the next command for this device ends what was begun';
+    return succeed(null, [warning('deploy/unfinished', message, help)]);
+  }
+}
+
 /** Attached and recorded, or neither. */
 async function switchAndRecord(
   transport: Transport,
@@ -217,8 +232,10 @@ async function switchAndRecord(
     return switched;
   }
   if (request.confirm !== null) return succeed(null);
-  const finished = await finishSwitch(transport, paths, begun);
-  return finished.ok ? succeed(null, finished.diagnostics) : finished;
+  return finishLater(device, async () => {
+    const finished = await finishSwitch(transport, paths, begun);
+    return finished.ok ? succeed(null, finished.diagnostics) : finished;
+  });
 }
 
 /** Refuses while a deployment waits to be confirmed; ends one that was cut short. */

@@ -45,7 +45,7 @@ function recordingTransport(program: string): {
   let filters: object[] = [];
   const link = (): string => JSON.stringify([{ ifname: DEVICE, ifindex: 2, xdp: { attached } }]);
   const answers: readonly (readonly [string, () => string])[] = [
-    ['id -u', () => '0\n'],
+    ['sh -c id -u', () => '0\n'],
     ['stat -f', () => 'bpf_fs\n'],
     ['cat /proc', () => 'boot\n'],
     ['ip -j', link],

@@ -83,7 +83,7 @@ for line in iter(sys.stdin.readline, ''):
                 sent += 1
             except OSError:
                 pass  # the queue is full
-        seen += drain(into, 0.1)
+        seen += drain(into, 0.05)
     print(sent, seen, flush=True)
 `;
 
