@@ -1,6 +1,7 @@
 import type { CounterLayout } from '../backends/backend.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, detachArgv, formatProgram, type XdpMode } from './attachment.ts';
+import { basisOf } from './changes.ts';
 import { checkDeviceName } from './device-name.ts';
 import { foldGoneRules } from './gone-rules.ts';
 import { forgetGeneration, keepGeneration, listKept } from './history.ts';
@@ -40,6 +41,10 @@ export interface DeployRequest {
   readonly rulesetChecksum: string;
   /** What the program is tried out with before it is attached. */
   readonly frames: readonly SelfTestFrame[];
+  /** The rules that the program decides, each with its place and text. */
+  readonly rules: readonly string[];
+  /** What the device looked like when this was shown (see `basisOf`); null: however it looks. */
+  readonly basis: string | null;
   /** Replace programs that are not ours, state that cannot be read, and change the mode. */
   readonly force: boolean;
   /** The generation it was deployed as before; null for something new. */
@@ -260,6 +265,11 @@ export async function settleState(
   return finishSwitch(transport, paths, state);
 }
 
+function changed(device: string): Diagnostic {
+  const message = `${device} is not any more as it was when the plan was made`;
+  return errorAt('deploy/changed', message, { help: 'look at the new plan: `deploy --dry-run`' });
+}
+
 /** Deploys while nobody else does; see `deployXdp`. */
 export async function deployLocked(
   transport: Transport,
@@ -273,6 +283,7 @@ export async function deployLocked(
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
+  if (request.basis !== null && request.basis !== basisOf(survey)) return fail(changed(device));
   const plan = planSwitch(device, mode, survey.device.programs);
   const reviewed = reviewSwitch(plan, survey, force);
   if (!reviewed.ok) return reviewed;

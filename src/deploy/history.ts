@@ -17,6 +17,7 @@ const recordSchema = z.object({
   owners: z.array(ownerSchema),
   rulesetChecksum: z.string(),
   frames: z.array(selfTestSchema).default([]),
+  rules: z.array(z.string()).default([]),
 });
 
 /** Deployments that are kept, the present one included. */
@@ -37,10 +38,20 @@ export async function keepGeneration(
   request: DeployRequest,
   generation: number,
 ): Promise<void> {
-  const { device, mode, program, maps, counters, owners, rulesetChecksum, elf, frames } = request;
+  const { device, mode, program, maps, counters, owners, rulesetChecksum, elf, frames, rules } =
+    request;
   const record: z.input<typeof recordSchema> = {
     format: 'nft-offload/generation@1',
-    ...{ device, mode, program, maps, rulesetChecksum, owners: [...owners], frames: [...frames] },
+    ...{
+      device,
+      mode,
+      program,
+      maps,
+      rulesetChecksum,
+      owners: [...owners],
+      frames: [...frames],
+      rules: [...rules],
+    },
     counters: counters === null ? null : { ...counters },
   };
   await transport.writeFile(objectFile(paths, device, generation), elf);
@@ -91,7 +102,14 @@ export async function readKept(
   );
   if (parsed.success && elf !== null && parsed.data.device === device) {
     const { format: _, ...record } = parsed.data;
-    return succeed({ ...record, elf, force: false, confirm: null, origin: generation });
+    return succeed({
+      ...record,
+      elf,
+      force: false,
+      basis: null,
+      confirm: null,
+      origin: generation,
+    });
   }
   return fail(
     errorAt(

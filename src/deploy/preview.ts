@@ -1,6 +1,8 @@
 import { fail, type Result, succeed } from '../support/diagnostics.ts';
 import { formatProgram } from './attachment.ts';
+import { basisOf, type Changes, findChanges } from './changes.ts';
 import { type DeployRequest, reviewSwitch } from './deploy.ts';
+import { readKept } from './history.ts';
 import { bindMaps } from './load.ts';
 import { checkMachine } from './machine.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
@@ -15,6 +17,10 @@ export interface DeployPreview {
   readonly device: string;
   /** One sentence a step, in order. */
   readonly steps: readonly string[];
+  /** What is different from what is deployed; null when nothing of ours is, or it is not known. */
+  readonly changes: Changes | null;
+  /** For `deploy --basis`: it refuses when the device is not any more as it is now. */
+  readonly basis: string;
 }
 
 /** Looks at the machine as `deployXdp` would, refuses what it would refuse, and changes nothing. */
@@ -50,6 +56,13 @@ export async function previewDeploy(
       ? []
       : ['keep the counts of the program before, and unpin it']),
   ];
-  const report: DeployPreview = { format: 'nft-offload/deploy-preview@1', device, steps };
+  const { state } = surveyed.value;
+  const before =
+    state === null ? null : await readKept(transport, paths, device, state.current.origin);
+  const report: DeployPreview = {
+    format: 'nft-offload/deploy-preview@1',
+    ...{ device, steps, basis: basisOf(surveyed.value) },
+    changes: before?.ok === true ? findChanges(before.value, request) : null,
+  };
   return succeed(report, [...surveyed.diagnostics, ...reviewed.diagnostics]);
 }

@@ -96,6 +96,8 @@ inLab('loads for the device, fills, attaches; counters can be read', async () =>
       owners: [],
       rulesetChecksum: '',
       frames: [],
+      rules: [],
+      basis: null,
     },
     ...{ counters: { ...TEST_LAYOUT, perCpu: false }, origin: null, confirm: null },
   };
@@ -134,6 +136,8 @@ inLab('attaches as a filter of tc, replaces that, and takes it off', async () =>
       owners: owners.map(ownerOf),
       rulesetChecksum: '',
       frames: [],
+      rules: [],
+      basis: null,
       origin: null,
       confirm: null,
     },

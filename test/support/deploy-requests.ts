@@ -25,6 +25,8 @@ export function deployRequest(changes: Partial<DeployRequest> = {}): DeployReque
     owners: OWNERS,
     rulesetChecksum: 'sha256:1',
     frames: [],
+    rules: [],
+    basis: null,
     force: false,
     origin: null,
     confirm: null,

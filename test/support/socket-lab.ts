@@ -281,6 +281,8 @@ export async function openSocketLab(scene: Scene): Promise<SocketLab> {
         owners: artifact.owners.map(ownerOf),
         rulesetChecksum: 'test',
         frames: [],
+        rules: [],
+        basis: null,
         force: false,
         origin: null,
         confirm: null,
