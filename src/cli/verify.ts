@@ -4,8 +4,9 @@ import { besideOf, TCAM_FORMATS, type TcamFormat } from '../backends/tcam/artifa
 import { type VerifyReport, verifyRulesets, verifyTableFile } from '../plan/verify.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
+import { refuseUsage } from './machine.ts';
 import type { CommonOptions } from './options.ts';
-import { addCommonOptions, readSituation, refuseUsage } from './options.ts';
+import { addCommonOptions, readSituation } from './options.ts';
 import { describeTerminal, renderTable } from './output.ts';
 import { readTableText } from './table-file.ts';
 
