@@ -1,3 +1,4 @@
+import type { Structure } from '../../src/backends/backend.ts';
 import {
   compileXdp,
   isXdpProfile,
@@ -90,11 +91,12 @@ async function compileShare(
   facts: Facts,
   profileName: string,
   share: number,
+  structure: Structure,
 ): Promise<Pick<Pipeline, 'classifier' | 'artifact' | 'isCrowded' | 'isCut' | 'isScarce'>> {
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, withRoom(profile));
+  const compiled = compileXdp(classifier, withRoom(profile), { structure });
   const artifact = unwrap(compiled);
   const isCrowded = ({ diagnostics }: Result<unknown>): boolean =>
     diagnostics.some(({ code }) => code === 'ebpf/pending-counters');
@@ -118,8 +120,9 @@ export async function runPipeline(
   facts: Facts,
   profileName = 'xdp-native',
   share = 1,
+  structure: Structure = 'auto',
 ): Promise<Pipeline> {
-  const compiled = await compileShare(ruleset, facts, profileName, share);
+  const compiled = await compileShare(ruleset, facts, profileName, share, structure);
   const { artifact } = compiled;
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);

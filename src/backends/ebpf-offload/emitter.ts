@@ -30,7 +30,10 @@ export type SlotName =
   /** 1 when an IPv6 packet has a fragment header. */
   | 'fragment'
   /** Zero, but the verifier does not know. */
-  | 'zero';
+  | 'zero'
+  /** Registers that the walk through a table's trees takes. */
+  | 'saved-proto'
+  | 'saved-end';
 
 /** Labels every program has. */
 export const CONTINUE = 'continue';
@@ -52,6 +55,8 @@ export interface Emitter {
   stack: number;
   labels: number;
   readonly rodata: DataSection;
+  /** Tables; see tree-data.ts. */
+  readonly trees: DataSection;
   readonly dialect: Dialect;
   readonly hook: Hook;
   /** Sets that became hash maps, by what they hold and how their keys stand; null: they cannot. */
@@ -69,6 +74,7 @@ export function openEmitter(dialect: Dialect, hook: Hook): Emitter {
     stack: 0,
     labels: 0,
     rodata: { chunks: [], bytes: 0, known: new Map() },
+    trees: { chunks: [], bytes: 0, known: new Map() },
     dialect,
     hook,
     sets: new Map(),
