@@ -191,6 +191,9 @@ function findRuns(view: View, least: number): Runs {
 /** Targets that one table may have. */
 const MOST_TARGETS = 256;
 
+/** Boxes in a leaf where frames are rare: trees are built in less time, and are smaller. */
+const LATER_LEAF = 32;
+
 /** A run of rows as one node; null where it would be too big. */
 function tableNode(
   builder: Builder,
@@ -216,7 +219,8 @@ function tableNode(
   });
   if (numbers.size > MOST_TARGETS) return null;
   const table = createTableMaker(region).make(run);
-  const forest = buildForest(table);
+  const isLater = (region.get(FRAME.fragment.name)?.lo ?? 0n) >= 2n;
+  const forest = isLater ? buildForest(table, LATER_LEAF) : buildForest(table);
   if (forest === null) return null;
   return askTable(builder, { table, forest, actions, targets: [...numbers.keys()], none });
 }

@@ -8,7 +8,7 @@ export interface Cut {
 }
 
 /** Boxes that are looked at to choose; more change the choice little. */
-const SAMPLE = 192;
+const SAMPLE = 128;
 /** Widths of windows: node descriptors have three bits for them. */
 const LEAST_BITS = 2;
 const MOST_BITS = 8;
@@ -26,19 +26,28 @@ function sampleOf(list: Uint32Array): Uint32Array {
 
 const counts = new Int32Array(2 ** MOST_BITS + 1);
 
-/** The sum and the sum of squares of the children's lengths. */
-function measure(
-  from: Uint32Array,
-  to: Uint32Array,
-  length: number,
-  shift: number,
-  bits: number,
-): readonly [number, number] {
+/** What was measured last: the sum and the sum of squares of the children's lengths. */
+const measured = { sum: 0, squares: 0 };
+
+function addUp(start: number, size: number, isRunning: boolean): void {
+  let here = start;
+  let sum = 0;
+  let squares = 0;
+  for (let value = 0; value < size; value += 1) {
+    here = isRunning ? here + (counts[value] ?? 0) : (counts[value] ?? 0);
+    sum += here;
+    squares += here * here;
+  }
+  measured.sum = sum;
+  measured.squares = squares;
+}
+
+function measure(from: Uint32Array, to: Uint32Array, shift: number, bits: number): void {
   const size = 2 ** bits;
   const top = size - 1;
-  counts.fill(0, 0, size + 1);
+  for (let value = 0; value <= size; value += 1) counts[value] = 0;
   let everywhere = 0;
-  for (let index = 0; index < length; index += 1) {
+  for (let index = 0; index < from.length; index += 1) {
     const first = (from[index] ?? 0) >>> shift;
     const last = (to[index] ?? 0) >>> shift;
     if (last - first >= top) {
@@ -52,100 +61,137 @@ function measure(
     // Around the end: what wraps starts again at 0.
     if (b <= a) counts[0] = (counts[0] ?? 0) + 1;
   }
-  let here = everywhere;
-  let sum = 0;
-  let squares = 0;
-  for (let value = 0; value < size; value += 1) {
-    here += counts[value] ?? 0;
-    sum += here;
-    squares += here * here;
-  }
-  return [sum, squares];
+  addUp(everywhere, size, true);
 }
 
 /** As `measure` for a lane with masks, where what a box allows need not be an interval. */
 function measureMasked(
-  rows: readonly (readonly [from: number, to: number, value: number, mask: number])[],
+  from: Uint32Array,
+  to: Uint32Array,
+  value: Uint32Array,
+  mask: Uint32Array,
   shift: number,
   bits: number,
-): readonly [number, number] {
+): void {
   const size = 2 ** bits;
   counts.fill(0, 0, size);
-  for (const [from, to, value, mask] of rows) {
-    const first = from >>> shift;
-    const span = Math.min(size, (to >>> shift) - first + 1);
-    const asked = (mask >>> shift) & (size - 1);
-    const want = (value >>> shift) & asked;
+  for (let index = 0; index < from.length; index += 1) {
+    const first = (from[index] ?? 0) >>> shift;
+    const span = Math.min(size, ((to[index] ?? 0) >>> shift) - first + 1);
+    const asked = ((mask[index] ?? 0) >>> shift) & (size - 1);
+    const want = ((value[index] ?? 0) >>> shift) & asked;
     for (let step = 0; step < span; step += 1) {
       const at = (first + step) & (size - 1);
       if ((at & asked) === want) counts[at] = (counts[at] ?? 0) + 1;
     }
   }
-  let sum = 0;
-  let squares = 0;
-  for (let value = 0; value < size; value += 1) {
-    const here = counts[value] ?? 0;
-    sum += here;
-    squares += here * here;
-  }
-  return [sum, squares];
+  addUp(0, size, false);
 }
 
+/** The sample's boxes in one lane. */
+interface Column {
+  readonly lane: number;
+  readonly width: number;
+  /** Bits of the lane that are known. */
+  readonly known: number;
+  readonly from: Uint32Array;
+  readonly to: Uint32Array;
+  /** Value and mask where the lane has masks, else null. */
+  readonly masked: { readonly value: Uint32Array; readonly mask: Uint32Array } | null;
+}
+
+function columnOf(
+  table: MatchTable,
+  sample: Uint32Array,
+  lane: number,
+  known: number,
+  low: number,
+  high: number,
+): Column | null {
+  const lows = table.lo[lane];
+  const highs = table.hi[lane];
+  const width = table.key.widths[lane] ?? 0;
+  if (low === high || width < LEAST_BITS || lows === undefined || highs === undefined) return null;
+  const masks = table.mask[lane] ?? null;
+  const values = table.value[lane] ?? null;
+  const { length } = sample;
+  const from = new Uint32Array(length);
+  const to = new Uint32Array(length);
+  let isAsked = false;
+  let isMasked = false;
+  for (let index = 0; index < length; index += 1) {
+    const box = sample[index] ?? 0;
+    const a = Math.max(low, lows[box] ?? 0);
+    const b = Math.min(high, highs[box] ?? 0);
+    from[index] = a;
+    to[index] = b;
+    if (a > low || b < high) isAsked = true;
+    if (masks !== null && (masks[box] ?? 0) !== 0) isMasked = true;
+  }
+  if (!isAsked && !isMasked) return null;
+  const pick = (column: Uint32Array | null): Uint32Array => sample.map((box) => column?.[box] ?? 0);
+  const masked = isMasked ? { value: pick(values), mask: pick(masks) } : null;
+  return { lane, width, known, from, to, masked };
+}
+
+/** How short the lists get, and at what price; less is better. Infinite for what is known in part. */
+function score(column: Column, shift: number, bits: number): number {
+  const { known, from, to, masked, width } = column;
+  if (shift < 0 || shift + bits > width) return Number.POSITIVE_INFINITY;
+  const window = ((2 ** bits - 1) << shift) >>> 0;
+  if ((known & window) !== 0) return Number.POSITIVE_INFINITY;
+  if (masked === null) measure(from, to, shift, bits);
+  else measureMasked(from, to, masked.value, masked.mask, shift, bits);
+  if (measured.sum === 0) return Number.POSITIVE_INFINITY;
+  const copies = measured.sum / from.length;
+  return (
+    Math.log2(measured.squares / measured.sum) +
+    COPIES * Math.log2(Math.max(1, copies)) +
+    WIDTH * bits
+  );
+}
+
+/** Windows of the first look that are looked at in other widths. */
+const CANDIDATES = 3;
+const FIRST_BITS = 6;
+
 /**
- * The window that leaves the shortest lists for what it costs, or null where none helps. `known` and
- * `intervals` say what is known of each lane already.
+ * The window that leaves the shortest lists for what it costs, or null where none helps. `known` says
+ * which bits of each lane are known, `low` and `high` within what it is.
  */
-export function choosePart(
+export function chooseCut(
   table: MatchTable,
   list: Uint32Array,
   known: Uint32Array,
-  intervals: readonly (readonly [number, number])[],
+  low: Uint32Array,
+  high: Uint32Array,
 ): Cut | null {
   const sample = sampleOf(list);
-  const { length } = sample;
   const widest = Math.min(MOST_BITS, Math.ceil(Math.log2(list.length)) + 2);
-  const from = new Uint32Array(length);
-  const to = new Uint32Array(length);
-  let best: Cut | null = null;
-  let bestScore = Math.log2(length) - LEAST_GAIN;
-  for (const [lane, width] of table.key.widths.entries()) {
-    const [low = 0, high = 0] = intervals[lane] ?? [];
-    const lows = table.lo[lane];
-    const highs = table.hi[lane];
-    if (low === high || lows === undefined || highs === undefined) continue;
-    let isAsked = false;
-    for (const [index, box] of sample.entries()) {
-      const a = Math.max(low, lows[box] ?? 0);
-      const b = Math.min(high, highs[box] ?? 0);
-      from[index] = a;
-      to[index] = b;
-      isAsked ||= a > low || b < high;
+  const first = Math.min(FIRST_BITS, widest);
+  const found: { column: Column; shift: number; score: number }[] = [];
+  for (let lane = 0; lane < known.length; lane += 1) {
+    const column = columnOf(
+      ...([table, sample, lane, known[lane] ?? 0, low[lane] ?? 0, high[lane] ?? 0] as const),
+    );
+    if (column === null) continue;
+    const bits = Math.min(first, column.width);
+    for (let shift = column.width - bits; shift >= 0; shift -= 1) {
+      found.push({ column, shift, score: score(column, shift, bits) });
     }
-    const masks = table.mask[lane] ?? null;
-    const isMasked = masks !== null && sample.some((box) => (masks[box] ?? 0) !== 0);
-    if (!isAsked && !isMasked) continue;
-    const rows = isMasked
-      ? Array.from(sample, (box, index): [number, number, number, number] => [
-          from[index] ?? 0,
-          to[index] ?? 0,
-          table.value[lane]?.[box] ?? 0,
-          masks[box] ?? 0,
-        ])
-      : null;
-    for (let bits = LEAST_BITS; bits <= Math.min(widest, width); bits += 1) {
-      for (let shift = width - bits; shift >= 0; shift -= 1) {
-        const window = ((2 ** bits - 1) << shift) >>> 0;
-        if (((known[lane] ?? 0) & window) !== 0) continue;
-        const [sum, squares] =
-          rows === null
-            ? measure(from, to, length, shift, bits)
-            : measureMasked(rows, shift, bits);
-        if (sum === 0) continue;
-        const score =
-          Math.log2(squares / sum) + COPIES * Math.log2(Math.max(1, sum / length)) + WIDTH * bits;
-        if (score < bestScore) {
-          bestScore = score;
-          best = { lane, shift, bits };
+  }
+  found.sort((a, b) => a.score - b.score);
+  let best: Cut | null = null;
+  let bestScore = Math.log2(sample.length) - LEAST_GAIN;
+  for (const { column, shift } of found.slice(0, CANDIDATES)) {
+    const end = Math.min(column.width, shift + first);
+    for (let bits = LEAST_BITS; bits <= widest; bits += 1) {
+      // The same window at its lower and at its upper end, longer or shorter.
+      for (const at of [shift, end - bits]) {
+        const own = score(column, at, bits);
+        if (own < bestScore) {
+          bestScore = own;
+          best = { lane: column.lane, shift: at, bits };
         }
       }
     }

@@ -1,4 +1,4 @@
-import { choosePart } from './match-cut.ts';
+import { type Cut, chooseCut } from './match-cut.ts';
 import { groupBoxes } from './match-groups.ts';
 import type { MatchTable } from './match-table.ts';
 
@@ -30,20 +30,30 @@ export interface Tree {
 }
 
 /** Boxes that a leaf is not split for. */
-const FEW = 4;
+const FEW = 6;
 /** What a leaf holds at most. */
 export const MOST_IN_LEAF = 63;
 /** Boxes in all leaves together: what descriptors of leaves reach, see tree-data.ts. */
 const MOST_ROWS = 400_000;
+/** Room for children: what a node's descriptor reaches, see tree-data.ts of the eBPF backend. */
+const MOST_CHILDREN = 2 ** 22;
+/** Children that a tree may have for each of its boxes, and in any case. */
+const CHILDREN_PER_BOX = 96;
+const SOME_CHILDREN = 256;
+/** The same for all trees of a table, beyond which there are none: leaves could not be made short enough. */
+const MOST_PER_BOX = 256;
+const MOST_AT_LEAST = 2 ** 14;
 /** Nodes on a way; windows are chosen so that far fewer are needed. */
 const MOST_DEPTH = 30;
 /** Lists up to which each box is compared with those before it. */
 const MOST_COMPARED = 24;
 
-/** What is known of a key at a node: bits by lane. */
+/** What is known of a key at a node: bits by lane, and the interval that the known top bits leave. */
 interface Known {
   readonly mask: Uint32Array;
   readonly value: Uint32Array;
+  readonly low: Uint32Array;
+  readonly high: Uint32Array;
 }
 
 interface Builder {
@@ -58,7 +68,8 @@ interface Builder {
   readonly children: number[];
   readonly boxes: number[];
   readonly leaves: Map<string, number>;
-  readonly mostChildren: number;
+  readonly few: number;
+  readonly most: number;
   depth: number;
   isTooBig: boolean;
 }
@@ -83,16 +94,6 @@ function addLeaf(builder: Builder, list: Uint32Array): number {
   return node;
 }
 
-/** The known top bits of a lane, as the interval they leave. */
-function knownInterval(known: Known, lane: number, full: number): readonly [number, number] {
-  const mask = known.mask[lane] ?? 0;
-  const open = (~mask & full) >>> 0;
-  // Ones from the highest unknown bit down.
-  const below = open === 0 ? 0 : 2 ** (32 - Math.clz32(open)) - 1;
-  const low = ((known.value[lane] ?? 0) & ~below) >>> 0;
-  return [low, low + below];
-}
-
 /** Whether a box holds every key of the region. */
 function coversRegion({ table, full }: Builder, box: number, known: Known): boolean {
   for (let lane = 0; lane < full.length; lane += 1) {
@@ -112,8 +113,8 @@ function missesRegion({ table, full }: Builder, box: number, known: Known): bool
   for (let lane = 0; lane < full.length; lane += 1) {
     const mask = known.mask[lane] ?? 0;
     if (mask === 0) continue;
-    const [low, high] = knownInterval(known, lane, full[lane] ?? 0);
-    if ((table.lo[lane]?.[box] ?? 0) > high || (table.hi[lane]?.[box] ?? 0) < low) return true;
+    if ((table.lo[lane]?.[box] ?? 0) > (known.high[lane] ?? 0)) return true;
+    if ((table.hi[lane]?.[box] ?? 0) < (known.low[lane] ?? 0)) return true;
     const own = (table.mask[lane]?.[box] ?? 0) & mask;
     if ((((known.value[lane] ?? 0) ^ (table.value[lane]?.[box] ?? 0)) & own) !== 0) return true;
   }
@@ -125,12 +126,8 @@ function isInside({ table, full }: Builder, box: number, other: number, known: K
   for (let lane = 0; lane < full.length; lane += 1) {
     const low = table.lo[lane]?.[other] ?? 0;
     const high = table.hi[lane]?.[other] ?? 0;
-    const top = full[lane] ?? 0;
-    if (low > 0 || high < top) {
-      const [from, to] = knownInterval(known, lane, top);
-      if (Math.max(from, table.lo[lane]?.[box] ?? 0) < low) return false;
-      if (Math.min(to, table.hi[lane]?.[box] ?? 0) > high) return false;
-    }
+    if (low > (known.low[lane] ?? 0) && low > (table.lo[lane]?.[box] ?? 0)) return false;
+    if (high < (known.high[lane] ?? 0) && high < (table.hi[lane]?.[box] ?? 0)) return false;
     const mask = table.mask[lane]?.[other] ?? 0;
     if (mask === 0) continue;
     const own = table.mask[lane]?.[box] ?? 0;
@@ -170,55 +167,39 @@ interface Group {
   zeros: number;
 }
 
-/** Values of a window that a box allows, as a cyclic interval: first value and how many. */
-function windowOf(
-  builder: Builder,
-  box: number,
-  { lane, shift, bits }: { readonly lane: number; readonly shift: number; readonly bits: number },
-  interval: readonly [number, number],
-): readonly [number, number] {
-  const { table } = builder;
-  const from = Math.max(interval[0], table.lo[lane]?.[box] ?? 0) >>> shift;
-  const to = Math.min(interval[1], table.hi[lane]?.[box] ?? 0) >>> shift;
-  const size = 2 ** bits;
-  return to - from >= size ? [0, size] : [from & (size - 1), to - from + 1];
-}
-
 /** For every value of a window, the boxes that may hold such a key. */
 function distribute(
-  builder: Builder,
+  { table }: Builder,
   list: Uint32Array,
   known: Known,
-  cut: { readonly lane: number; readonly shift: number; readonly bits: number },
+  { lane, shift, bits }: Cut,
 ): Uint32Array[] {
-  const { table, full } = builder;
-  const { lane, shift, bits } = cut;
   const size = 2 ** bits;
-  const interval = knownInterval(known, lane, full[lane] ?? 0);
   const masks = table.mask[lane] ?? null;
-  const values = table.value[lane] ?? null;
+  const low = known.low[lane] ?? 0;
+  const high = known.high[lane] ?? 0;
   const counts = new Uint32Array(size);
-  const visit = (take: (value: number, box: number) => void): void => {
+  const lists: Uint32Array[] = [];
+  // Once to count, and once to fill.
+  for (const isFilling of [false, true]) {
+    if (isFilling) for (const count of counts) lists.push(new Uint32Array(count));
+    counts.fill(0);
     for (const box of list) {
-      const [from, count] = windowOf(builder, box, cut, interval);
+      const first = Math.max(low, table.lo[lane]?.[box] ?? 0) >>> shift;
+      const last = Math.min(high, table.hi[lane]?.[box] ?? 0) >>> shift;
+      const span = Math.min(size, last - first + 1);
       const mask = ((masks?.[box] ?? 0) >>> shift) & (size - 1);
-      const want = ((values?.[box] ?? 0) >>> shift) & mask;
-      for (let step = 0; step < count; step += 1) {
-        const value = (from + step) & (size - 1);
-        if ((value & mask) === want) take(value, box);
+      const want = ((table.value[lane]?.[box] ?? 0) >>> shift) & mask;
+      for (let step = 0; step < span; step += 1) {
+        const value = (first + step) & (size - 1);
+        if ((value & mask) !== want) continue;
+        const count = counts[value] ?? 0;
+        const own = lists[value];
+        if (own !== undefined) own[count] = box;
+        counts[value] = count + 1;
       }
     }
-  };
-  visit((value) => {
-    counts[value] = (counts[value] ?? 0) + 1;
-  });
-  const lists = Array.from(counts, (count) => new Uint32Array(count));
-  counts.fill(0);
-  visit((value, box) => {
-    const own = lists[value];
-    if (own !== undefined) own[counts[value] ?? 0] = box;
-    counts[value] = (counts[value] ?? 0) + 1;
-  });
+  }
   return lists;
 }
 
@@ -251,62 +232,86 @@ function groupChildren(lists: readonly Uint32Array[]): Group[] {
   return groups;
 }
 
-function refine(
-  known: Known,
-  { lane, shift, bits }: { readonly lane: number; readonly shift: number; readonly bits: number },
-  { ones, zeros }: Group,
-): Known {
-  const agreed = (ones | zeros) & (2 ** bits - 1);
-  const mask = known.mask.slice();
-  const value = known.value.slice();
-  mask[lane] = ((mask[lane] ?? 0) | (agreed << shift)) >>> 0;
-  value[lane] = ((value[lane] ?? 0) | ((ones & agreed) << shift)) >>> 0;
-  return { mask, value };
+/** The region of a group: the bits of the window that its members agree in are known too. */
+function refine(builder: Builder, known: Known, { lane, shift, bits }: Cut, group: Group): Known {
+  const agreed = (group.ones | group.zeros) & (2 ** bits - 1);
+  const refined = {
+    mask: known.mask.slice(),
+    value: known.value.slice(),
+    low: known.low.slice(),
+    high: known.high.slice(),
+  };
+  const mask = ((known.mask[lane] ?? 0) | (agreed << shift)) >>> 0;
+  const value = ((known.value[lane] ?? 0) | ((group.ones & agreed) << shift)) >>> 0;
+  const open = (~mask & (builder.full[lane] ?? 0)) >>> 0;
+  // Ones from the highest unknown bit down.
+  const below = open === 0 ? 0 : 2 ** (32 - Math.clz32(open)) - 1;
+  refined.mask[lane] = mask;
+  refined.value[lane] = value;
+  refined.low[lane] = (value & ~below) >>> 0;
+  refined.high[lane] = (value | below) >>> 0;
+  return refined;
 }
 
-function build(builder: Builder, all: Uint32Array, known: Known, depth: number): number {
+/**
+ * The tree for a list of boxes in a region. `budget` is how many children it may have in all; when it
+ * is used up, leaves are as long as they may be.
+ */
+function build(
+  builder: Builder,
+  all: Uint32Array,
+  known: Known,
+  depth: number,
+  budget: number,
+): number {
   const list = prune(builder, all, known);
-  if (list.length <= FEW || builder.isTooBig) return addLeaf(builder, list);
-  const { table, full } = builder;
-  const intervals = Array.from(full, (top, lane) => knownInterval(known, lane, top));
-  const cut = depth < MOST_DEPTH ? choosePart(table, list, known.mask, intervals) : null;
+  if (list.length <= builder.few || builder.isTooBig) return addLeaf(builder, list);
+  const { mask, low, high } = known;
+  const cut = depth < MOST_DEPTH ? chooseCut(builder.table, list, mask, low, high) : null;
   if (cut === null) return addLeaf(builder, list);
-  builder.depth = Math.max(builder.depth, depth + 1);
   const size = 2 ** cut.bits;
+  if (size > budget && list.length <= MOST_IN_LEAF) return addLeaf(builder, list);
+  builder.depth = Math.max(builder.depth, depth + 1);
   const base = builder.children.length;
-  if (base + size > builder.mostChildren) {
+  if (base + size > builder.most) {
     builder.isTooBig = true;
     return addLeaf(builder, list);
   }
   for (let value = 0; value < size; value += 1) builder.children.push(0);
   const node = addNode(builder, cut.lane, cut.shift, cut.bits, base);
-  for (const group of groupChildren(distribute(builder, list, known, cut))) {
-    const child = build(builder, group.list, refine(known, cut, group), depth + 1);
+  const groups = groupChildren(distribute(builder, list, known, cut));
+  const total = groups.reduce((sum, group) => sum + group.list.length, 1);
+  for (const group of groups) {
+    const share = (Math.max(0, budget - size) * group.list.length) / total;
+    const refined = refine(builder, known, cut, group);
+    const child = build(builder, group.list, refined, depth + 1, share);
     for (const value of group.members) builder.children[base + value] = child;
   }
   return node;
 }
 
-/** Room for children: what a node's descriptor reaches, see tree-data.ts of the eBPF backend. */
-export const MOST_CHILDREN = 2 ** 22;
-
 /**
  * Trees for a table: boxes that are wide in different ways go into trees of their own, since together
- * they would be copied many times. Null where they take too much room all the same.
+ * they would be copied many times. A leaf that is longer than `few` is split where that pays. Null where
+ * trees take too much room all the same.
  */
-export function buildForest(table: MatchTable, mostChildren = MOST_CHILDREN): Forest | null {
+export function buildForest(table: MatchTable, few = FEW): Forest | null {
   const { widths } = table.key;
   const full = Uint32Array.from(widths, (width) => (width === 32 ? 0xffffffff : 2 ** width - 1));
+  const most = Math.min(MOST_CHILDREN, MOST_AT_LEAST + MOST_PER_BOX * table.size);
   const builder: Builder = {
     ...{ table, full, lane: [], shift: [], bits: [], base: [], count: [], children: [] },
-    ...{ boxes: [], leaves: new Map(), mostChildren, depth: 0, isTooBig: false },
+    ...{ boxes: [], leaves: new Map(), few, most, depth: 0, isTooBig: false },
   };
   const nothing: Known = {
     mask: new Uint32Array(widths.length),
     value: new Uint32Array(widths.length),
+    low: new Uint32Array(widths.length),
+    high: full,
   };
   const trees = groupBoxes(table).map((list): Tree => {
-    const root = build(builder, list, nothing, 0);
+    const budget = SOME_CHILDREN + CHILDREN_PER_BOX * list.length;
+    const root = build(builder, list, nothing, 0, budget);
     return { root, first: table.owner[list[0] ?? 0] ?? 0 };
   });
   if (builder.isTooBig) return null;
