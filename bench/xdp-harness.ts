@@ -42,7 +42,10 @@ function frameData(frames: readonly Uint8Array[], stride: number): Uint8Array {
   const data = new Uint8Array(HEAD + FRAMES * stride);
   new DataView(data.buffer).setBigUint64(0, 0x9e3779b97f4a7c15n, true);
   for (let index = 0; index < FRAMES; index += 1) {
-    data.set((frames[index % frames.length] ?? new Uint8Array(0)).subarray(0, stride), HEAD + index * stride);
+    data.set(
+      (frames[index % frames.length] ?? new Uint8Array(0)).subarray(0, stride),
+      HEAD + index * stride,
+    );
   }
   return data;
 }
@@ -80,17 +83,17 @@ function withFrames(object: BpfObject, frames: readonly Uint8Array[], stride: nu
       ...relocation,
       insnIndex: relocation.insnIndex + prefix.lines.length,
     }));
-    return { ...program, assembly: { code: joined, relocations: [...prefix.relocations, ...moved] } };
+    return {
+      ...program,
+      assembly: { code: joined, relocations: [...prefix.relocations, ...moved] },
+    };
   });
   const data = [...object.data, { name: DATA, content: frameData(frames, stride) }];
   return { ...object, programs, data };
 }
 
 /** An object of one program, for hand-written ones. */
-export function objectOf(
-  insns: readonly Insn[],
-  maps: BpfObject['maps'] = [],
-): BpfObject {
+export function objectOf(insns: readonly Insn[], maps: BpfObject['maps'] = []): BpfObject {
   const programs = [{ section: 'xdp', name: 'hand', assembly: assembled(insns) }];
   return { programs, license: 'GPL', maps, data: [] };
 }

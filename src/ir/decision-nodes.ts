@@ -153,10 +153,7 @@ export function count(
 }
 
 /** Asks a table; every one is a node of its own. */
-export function askTable(
-  table: NodeTable,
-  node: Omit<TableNode, 'kind' | 'id'>,
-): DecisionNode {
+export function askTable(table: NodeTable, node: Omit<TableNode, 'kind' | 'id'>): DecisionNode {
   return intern(table, `t${table.interned.size}`, (id) => ({ kind: 'table', id, ...node }));
 }
 

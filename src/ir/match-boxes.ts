@@ -1,6 +1,6 @@
 import { ones } from '../support/bits.ts';
 import type { Field } from './fields.ts';
-import { fieldKey, FRAME } from './fields.ts';
+import { FRAME, fieldKey } from './fields.ts';
 import { isPlain, splitKey } from './operand.ts';
 import { intervalOf, sortedElements } from './region.ts';
 import type { Operand, SetElements, Test } from './ruleset.ts';

@@ -74,7 +74,13 @@ interface Builder {
   isTooBig: boolean;
 }
 
-function addNode(builder: Builder, lane: number, shift: number, bits: number, base: number): number {
+function addNode(
+  builder: Builder,
+  lane: number,
+  shift: number,
+  bits: number,
+  base: number,
+): number {
   builder.lane.push(lane);
   builder.shift.push(shift);
   builder.bits.push(bits);

@@ -26,7 +26,10 @@ const PARTS: KeyPart[] = [];
 const WIDTHS: number[] = [];
 for (const each of FIELDS) {
   const head = each.width % 32;
-  const widths = [...(head > 0 ? [head] : []), ...Array.from({ length: each.width >> 5 }, () => 32)];
+  const widths = [
+    ...(head > 0 ? [head] : []),
+    ...Array.from({ length: each.width >> 5 }, () => 32),
+  ];
   const view = 'ingress' as const;
   PARTS.push({ field: each, view, guard: null, lane: WIDTHS.length, lanes: widths.length });
   WIDTHS.push(...widths);

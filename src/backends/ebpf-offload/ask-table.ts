@@ -1,6 +1,6 @@
 import type { DecisionNode, TableNode } from '../../ir/decision-nodes.ts';
-import type { KeyPart, Presence } from '../../ir/match-table.ts';
 import { MOST_IN_LEAF } from '../../ir/match-forest.ts';
+import type { KeyPart, Presence } from '../../ir/match-table.ts';
 import { laneBytes } from '../../ir/match-table.ts';
 import {
   addData,
@@ -84,6 +84,7 @@ export function leadsToCode({ targets }: TableNode): boolean {
 export function emitTable(emitter: Emitter, node: TableNode, options: TableOptions): void {
   const data = writeTree(node, options.slotOf);
   const offset = addData(emitter.trees, node, () => data.bytes);
+  emitter.tables.push({ node, data, offset });
   emitKey(emitter, node, data, options.key);
   const keeps = leadsToCode(node);
   if (keeps) {

@@ -1,9 +1,9 @@
 import type { Classifier, Counter } from '../../ir/classifier.ts';
 import {
   buildDecision,
+  DEFAULT_DECISION,
   type Decision,
   type DecisionOptions,
-  DEFAULT_DECISION,
 } from '../../ir/decision.ts';
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import type { Field } from '../../ir/fields.ts';
@@ -37,6 +37,7 @@ import { inOrder, selectProgram } from './select.ts';
 import type { SetMap } from './set-map.ts';
 import { chooseStructure, structureProblem } from './structure.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
+import { formatTables, tableCosts, tableUsage } from './tree-format.ts';
 import { findTooBig, ruleCosts, usageOf } from './usage.ts';
 
 /** The program's name. */
@@ -216,7 +217,11 @@ export function compileXdp(
     ].filter(({ content }) => content.length > 0),
   };
   const costs = dialect.scarceInsns ? nfpCosts(tidy, selected.stackBytes) : null;
-  const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
+  const { tables } = selected;
+  const usage = [
+    ...usageOf(profile, assembly, object, selected.stackBytes, costs, hook),
+    ...tableUsage(tables),
+  ];
   const refusals = [
     ...findTooBig(profile, tidy, usage, maps),
     ...checkDialect(tidy, dialect, profile.name),
@@ -228,8 +233,8 @@ export function compileXdp(
     {
       files: [{ suffix: '', content: elf }, ...fill],
       usage,
-      costs: ruleCosts(tidy, costs, merged?.members ?? null),
-      listing: () => formatListing(assembly),
+      costs: ruleCosts(tidy, costs, merged?.members ?? null, tableCosts(tables)),
+      listing: () => formatListing(assembly) + formatTables(tables),
       classifier: specialised.classifier,
       elf,
       object,

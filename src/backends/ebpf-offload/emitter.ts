@@ -3,6 +3,7 @@ import type { Dialect } from './dialect.ts';
 import type { Hook } from './hook.ts';
 import { type AccessSize, type Insn, ldx, type Reg, r6, r7, r8, r9, r10, stx } from './insn.ts';
 import type { SetMap } from './set-map.ts';
+import type { PlacedTable } from './tree-format.ts';
 
 /**
  * Registers of a program: `nh` and `th` point at the headers, `end` behind the frame, `proto` is
@@ -57,6 +58,8 @@ export interface Emitter {
   readonly rodata: DataSection;
   /** Tables; see tree-data.ts. */
   readonly trees: DataSection;
+  /** What is in there, in order. */
+  readonly tables: PlacedTable[];
   readonly dialect: Dialect;
   readonly hook: Hook;
   /** Sets that became hash maps, by what they hold and how their keys stand; null: they cannot. */
@@ -75,6 +78,7 @@ export function openEmitter(dialect: Dialect, hook: Hook): Emitter {
     labels: 0,
     rodata: { chunks: [], bytes: 0, known: new Map() },
     trees: { chunks: [], bytes: 0, known: new Map() },
+    tables: [],
     dialect,
     hook,
     sets: new Map(),

@@ -26,6 +26,7 @@ import { keyWords } from './lookup-key.ts';
 import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
 import { readyCheck } from './ready.ts';
 import type { SetMap } from './set-map.ts';
+import type { PlacedTable } from './tree-format.ts';
 
 /** A selected program: instructions with symbolic labels, and the bytes of its read-only data. */
 export interface Selected {
@@ -33,6 +34,7 @@ export interface Selected {
   readonly rodata: Uint8Array;
   /** Tables; see tree-data.ts. */
   readonly trees: Uint8Array;
+  readonly tables: readonly PlacedTable[];
   readonly stackBytes: number;
   /** Rules whose frames continue because too many counters would be pending on their way. */
   readonly uncounted: ReadonlySet<string>;
@@ -217,7 +219,8 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   if (sets.length > 0) emitter.insns.splice(start, 0, ...readyCheck(emitter));
   const rodata = joinData(emitter.rodata);
   const trees = joinData(emitter.trees);
-  return { insns: emitter.insns, rodata, trees, stackBytes: emitter.stack, uncounted, sets };
+  const { insns, tables, stack: stackBytes } = emitter;
+  return { insns, rodata, trees, tables, stackBytes, uncounted, sets };
 }
 
 function joinData({ chunks, bytes }: DataSection): Uint8Array {

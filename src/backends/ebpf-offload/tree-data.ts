@@ -123,10 +123,7 @@ function placesOf({ forest }: TableNode, layout: TreeLayout): TreePlaces {
 }
 
 /** Writes a table; `slotOf` gives the slot of a classifier's counter. */
-export function writeTree(
-  node: TableNode,
-  slotOf: (counter: number) => number | null,
-): TreeData {
+export function writeTree(node: TableNode, slotOf: (counter: number) => number | null): TreeData {
   const layout = layOutTable(node.table);
   const places = placesOf(node, layout);
   const { forest, table, actions } = node;
@@ -205,11 +202,7 @@ function wordsOf({ places, words }: TreeLayout, key: readonly number[]): BigUint
   return laid;
 }
 
-function rowHolds(
-  { tests }: TreeRow,
-  { places }: TreeLayout,
-  words: BigUint64Array,
-): boolean {
+function rowHolds({ tests }: TreeRow, { places }: TreeLayout, words: BigUint64Array): boolean {
   return tests.every(({ column, value, size }) => {
     const { kind, lane, lanes, bytes } = column;
     const place = places[lanes === 2 ? lane + 1 : lane] ?? 0;
