@@ -211,7 +211,9 @@ for (const { title, file, predicted, entries, room } of rows) {
       ? 'refused, as predicted'
       : 'refused'
     : `${(((predicted - real) / real) * 100).toFixed(1)} %`;
-  lines.push(`| ${title} | ${predicted} | ${Number.isNaN(real) ? '-' : real} | ${error} | ${entries} |`);
+  lines.push(
+    `| ${title} | ${predicted} | ${Number.isNaN(real) ? '-' : real} | ${error} | ${entries} |`,
+  );
 }
 const within = rows.length - beyond;
 const accepted = within - refused;

@@ -52,12 +52,18 @@ export interface ReceivePath {
 /** Where programs are attached. */
 export type AttachHook = 'xdp' | 'tc';
 
+/** How a tier asks many rules: as code, by trees as data, or by whichever is cheaper. */
+export const STRUCTURES = ['auto', 'code', 'tree'] as const;
+export type Structure = (typeof STRUCTURES)[number];
+
 /** What the operator chose that a backend has to know. */
 export interface TierOptions {
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount: boolean;
   /** `xdp` when left out; backends that attach nothing need not look. */
   readonly hook?: AttachHook;
+  /** `auto` when left out; backends that have one structure only need not look. */
+  readonly structure?: Structure;
   /** What `specialise` makes of the classifier for this tier, where that is known already. */
   readonly specialised?: Specialised;
 }

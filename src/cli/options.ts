@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
+import { STRUCTURES, type Structure } from '../backends/backend.ts';
 import { probeFacts } from '../deploy/probe-facts.ts';
 import { formatPorts, probeReplyPorts } from '../deploy/probe-ports.ts';
 import type { SshTarget } from '../deploy/ssh/target.ts';
@@ -28,6 +29,7 @@ export interface SituationOptions {
   readonly fact: readonly string[];
   readonly facts?: string;
   readonly concede: Granted;
+  readonly structure?: Structure;
   readonly json?: boolean;
 }
 
@@ -103,6 +105,11 @@ export function addSituationOptions(command: Command): Command {
       new Option('--concede <NAME>', `give up: ${concessions.join(', ')}`)
         .argParser(collectConcession)
         .default({ concessions: [], replyPorts: null }, 'none'),
+    )
+    .addOption(
+      new Option('--structure <NAME>', 'XDP: how many rules are asked; auto takes the cheaper one')
+        .choices(STRUCTURES)
+        .default('auto'),
     )
     .option('--json', 'machine-readable output');
 }
@@ -235,7 +242,7 @@ export async function situationOn(
   if (!read.ok) return read;
   const device = chooseDevice(command, options, read.value);
   const given = checkFacts(command, device, options.fact, base);
-  const granted = options.concede;
+  const granted = { ...options.concede, structure: options.structure ?? 'auto' };
   if (!probe) return succeed({ ruleset: read.value, facts: given, ...granted }, read.diagnostics);
   const found = await probeFacts(machine.transport, device);
   if (!found.ok) return found;

@@ -67,10 +67,13 @@ function compiled(classifier: Classifier, profile: string, leafRules = 8) {
 }
 
 it('runs and counts as the specialised classifier says', async () => {
-  const names = fc.constantFrom('xdp-native', 'netdevsim', 'agilio');
+  const tiers = fc.constantFrom(
+    ...(['xdp-native', 'netdevsim', 'agilio'] as const).map((name) => [name, 'auto'] as const),
+    ['xdp-native', 'tree'] as const,
+  );
   await fc.assert(
-    fc.asyncProperty(rulesets, names, async (ruleset, name) => {
-      const pipeline = await runPipeline(ruleset, FACTS, name);
+    fc.asyncProperty(rulesets, tiers, async (ruleset, [name, structure]) => {
+      const pipeline = await runPipeline(ruleset, FACTS, name, 1, { structure });
       const wanted = outcomes(pipeline.artifact.classifier, 'tier');
       const dropped: Outcome[] = [];
       for (const [at, outcome] of wanted.entries()) {
@@ -84,7 +87,7 @@ it('runs and counts as the specialised classifier says', async () => {
       }
       expect(compareProgramCounters(pipeline, pipeline.counted(), dropped)).toEqual([]);
     }),
-    { numRuns: 150 },
+    { numRuns: 200 },
   );
 });
 

@@ -236,7 +236,7 @@ export async function compareWithKernel(
   const { facts, unknowns = false, hook = 'xdp' } = given;
   await lab.loadRuleset(text);
   const ruleset = await readLabRuleset(lab);
-  const pipeline = await runPipeline(ruleset, facts, given.profile, given.share, hook);
+  const pipeline = await runPipeline(ruleset, facts, given.profile, given.share, { hook });
   const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
@@ -309,7 +309,7 @@ export async function compareAttached(
     options.facts,
     options.profile,
     options.share,
-    options.hook,
+    { hook: options.hook ?? 'xdp' },
   );
   const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);

@@ -1,0 +1,39 @@
+import type { Classifier } from '../../ir/classifier.ts';
+import type { DecisionOptions } from '../../ir/decision.ts';
+import type { XdpProfile } from '../../profile/schema.ts';
+import { type Diagnostic, errorAt } from '../../support/diagnostics.ts';
+import type { Structure } from '../backend.ts';
+import type { Dialect } from './dialect.ts';
+
+/**
+ * Rules that follow each other from which on a walk through trees is faster than code that asks them,
+ * cut by values: measured, see `npm run bench -- xdp` and docs/structures.md.
+ */
+const TREE_RULES = 150;
+
+/** Whether tables can be data beside the program, which changes while it runs. */
+function hasTables({ dataSections, scarceInsns }: Dialect): boolean {
+  return dataSections && !scarceInsns;
+}
+
+/** How rules are asked, as an option of the decision. */
+export function chooseStructure(
+  { entries }: Classifier,
+  dialect: Dialect,
+  wanted: Structure,
+): Pick<DecisionOptions, 'tableRules'> {
+  if (wanted === 'code' || !hasTables(dialect)) return { tableRules: null };
+  if (wanted === 'tree') return { tableRules: 1 };
+  return { tableRules: entries.length < TREE_RULES ? null : TREE_RULES };
+}
+
+/** Why a device cannot have the structure that is asked for, or null. */
+export function structureProblem(
+  profile: XdpProfile,
+  dialect: Dialect,
+  wanted: Structure,
+): Diagnostic | null {
+  if (wanted !== 'tree' || hasTables(dialect)) return null;
+  const message = `${profile.name} has no data sections for the trees of --structure tree`;
+  return errorAt('ebpf/structure', message, { help: 'leave --structure out, or use code' });
+}
