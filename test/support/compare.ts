@@ -1,3 +1,4 @@
+import type { Structure } from '../../src/backends/backend.ts';
 import type { XdpArtifact } from '../../src/backends/ebpf-offload/compile.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
 import { type Outcome, prepare } from '../../src/ir/evaluate.ts';
@@ -66,6 +67,8 @@ export interface CompareOptions {
   readonly profile?: string;
   /** Of the instructions that the whole program takes, the share that the tier has room for. */
   readonly share?: number;
+  /** How rules are asked; `auto` when left out. */
+  readonly structure?: Structure;
 }
 
 /** Turns off reassembly, so that fragments of one run do not meet those of an earlier one. */
@@ -232,7 +235,13 @@ export async function compareWithKernel(
 ): Promise<Comparison> {
   const { facts, unknowns = false } = given;
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(await readLabRuleset(lab), facts, given.profile, given.share);
+  const pipeline = await runPipeline(
+    await readLabRuleset(lab),
+    facts,
+    given.profile,
+    given.share,
+    given.structure,
+  );
   const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
@@ -305,6 +314,7 @@ export async function compareAttached(
     options.facts,
     options.profile,
     options.share,
+    options.structure,
   );
   const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);
