@@ -98,7 +98,10 @@ async function soak(
       const lab = await labs.of(variant);
       const options = optionsOf(variant, makeFrames(own * 7919, frames, pool, variant.mix));
       try {
-        const comparison = await compareWithKernel(lab, text, { ...options, structure });
+        const comparison = await compareWithKernel(lab, text, {
+          ...options,
+          structure: variant.profile === 'xdp-native' ? structure : 'auto',
+        });
         addTo(all, comparison);
         addTo(perVariant.get(variant.name) ?? emptyTotals(), comparison);
         if (comparison.differences.length === 0) continue;
