@@ -194,6 +194,45 @@ const MOST_TARGETS = 256;
 /** Boxes in a leaf where frames are rare: trees are built in less time, and are smaller. */
 const LATER_LEAF = 32;
 
+/** What a row does when it matches: one counter that counts, or null, and where the walk goes on. */
+interface Effect {
+  readonly node: DecisionNode;
+  readonly counter: number | null;
+  readonly rule: string | null;
+}
+
+function effectOf(
+  builder: Builder,
+  { then, handOn, rule }: Row,
+  resolve: (ref: Ref, rule: string | null) => DecisionNode,
+): Effect {
+  if (handOn) return { node: builder.pass, counter: null, rule };
+  const [counter = null, ...others] = then.counts;
+  // Where several count, a node of its own counts them.
+  const node = resolve(others.length === 0 ? { ...then, counts: [] } : then, rule);
+  return { node, counter: others.length === 0 && node !== builder.pass ? counter : null, rule };
+}
+
+/**
+ * What is done when no row before the last ones matches, and how many rows are left to ask: a last row
+ * that matches all, or does what is done without it, need not be asked.
+ */
+function trimRun(
+  run: readonly Row[],
+  effects: readonly Effect[],
+  otherwise: DecisionNode,
+): { readonly left: number; readonly none: DecisionNode } {
+  let none = otherwise;
+  let left = run.length;
+  for (; left > 0; left -= 1) {
+    const effect = effects[left - 1];
+    if (effect === undefined || effect.counter !== null) break;
+    if (run[left - 1]?.tests.length === 0) none = effect.node;
+    else if (effect.node !== none) break;
+  }
+  return { left, none };
+}
+
 /** A run of rows as one node; null where it would be too big. */
 function tableNode(
   builder: Builder,
@@ -201,28 +240,21 @@ function tableNode(
   run: readonly Row[],
   resolve: (ref: Ref, rule: string | null) => DecisionNode,
 ): DecisionNode | null {
-  const numbers = new Map<DecisionNode, number>();
-  const numberOf = (node: DecisionNode): number => {
-    const known = numbers.get(node) ?? numbers.size;
-    numbers.set(node, known);
-    return known;
-  };
   const last = run.at(-1);
   if (last === undefined) throw new Error('bug: a run of no rows');
-  const none = numberOf(resolve(last.otherwise, last.rule));
-  const actions = run.map(({ then, handOn, rule }): TableAction => {
-    if (handOn) return { target: numberOf(builder.pass), counter: null, rule };
-    const [counter = null, ...others] = then.counts;
-    const node = resolve(others.length === 0 ? { ...then, counts: [] } : then, rule);
-    const isCounted = others.length === 0 && node !== builder.pass;
-    return { target: numberOf(node), counter: isCounted ? counter : null, rule };
+  const effects = run.map((row) => effectOf(builder, row, resolve));
+  const { left, none } = trimRun(run, effects, resolve(last.otherwise, last.rule));
+  if (left === 0) return none;
+  const targets = [...new Set([none, ...effects.slice(0, left).map(({ node }) => node)])];
+  if (targets.length > MOST_TARGETS) return null;
+  const numbers = new Map(targets.map((node, index) => [node, index]));
+  const actions = effects.slice(0, left).map(({ node, counter, rule }): TableAction => {
+    return { target: numbers.get(node) ?? 0, counter, rule };
   });
-  if (numbers.size > MOST_TARGETS) return null;
-  const table = createTableMaker(region).make(run);
+  const table = createTableMaker(region).make(run.slice(0, left));
   const isLater = (region.get(FRAME.fragment.name)?.lo ?? 0n) >= 2n;
   const forest = isLater ? buildForest(table, LATER_LEAF) : buildForest(table);
-  if (forest === null) return null;
-  return askTable(builder, { table, forest, actions, targets: [...numbers.keys()], none });
+  return forest === null ? null : askTable(builder, { table, forest, actions, targets, none: 0 });
 }
 
 /** The region with nothing in it that only says how many tags there are. */

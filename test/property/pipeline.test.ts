@@ -55,8 +55,13 @@ function outcomes(classifier: Classifier, mode: 'tier' | 'kernel'): readonly Out
   return PACKETS.map(evaluator);
 }
 
-function compiled(classifier: Classifier, profile: string, leafRules = 8) {
-  const decision = { leafRules, copies: 4 };
+function compiled(
+  classifier: Classifier,
+  profile: string,
+  leafRules = 8,
+  tableRules: number | null = null,
+) {
+  const decision = { leafRules, copies: 4, tableRules };
   const result = compileXdp(classifier, profileOf(profile), { decision });
   const artifact = unwrap(result);
   const memory = createMemory(artifact.object.maps, artifact.object.data);
@@ -87,14 +92,15 @@ it('runs and counts as the specialised classifier says', async () => {
       }
       expect(compareProgramCounters(pipeline, pipeline.counted(), dropped)).toEqual([]);
     }),
-    { numRuns: 200 },
+    { numRuns: 150 },
   );
 });
 
 it('drops the same however the decision is cut', () => {
   fc.assert(
     fc.property(classifiers, (classifier) => {
-      const all = [1, 8, 1000].map((leafRules) => compiled(classifier, 'xdp-native', leafRules));
+      const cuts = [1, 8, 1000].map((leafRules) => compiled(classifier, 'xdp-native', leafRules));
+      const all = [...cuts, compiled(classifier, 'xdp-native', 8, 1)];
       fc.pre(all.every(({ isCrowded }) => !isCrowded));
       // What is cut by protocol may or may not see that a short header decides nothing.
       const [first, ...rest] = all;
@@ -105,7 +111,7 @@ it('drops the same however the decision is cut', () => {
         expect(wrong === -1 ? null : hexOf(wrong)).toBeNull();
       }
     }),
-    { numRuns: 100 },
+    { numRuns: 75 },
   );
 });
 

@@ -1,5 +1,5 @@
 import type { DecisionNode, TableNode } from '../../ir/decision-nodes.ts';
-import { MOST_IN_LEAF } from '../../ir/match-forest.ts';
+import type { Forest } from '../../ir/match-forest.ts';
 import type { KeyPart, Presence } from '../../ir/match-table.ts';
 import { laneBytes } from '../../ir/match-table.ts';
 import {
@@ -48,6 +48,7 @@ import {
   stx,
   sub,
   sub32,
+  xor,
 } from './insn.ts';
 import { baseRegister, loadField } from './loads.ts';
 import { actionWord, TARGET_BITS, type TreeData, writeTree } from './tree-data.ts';
@@ -108,7 +109,11 @@ export function emitTable(emitter: Emitter, node: TableNode, options: TableOptio
 
 /** r1 is an action. */
 function emitWays(emitter: Emitter, ways: readonly TableWay[]): void {
-  if (ways.some(({ pend }) => pend !== null)) emit(emitter, mov32(r0, r1), rsh32(r0, TARGET_BITS));
+  if (ways.some(({ pend }) => pend !== null)) {
+    // By xor, as `emitPend`: else the verifier would tell what is counted here from what is not.
+    fetch(emitter, r0, 'zero');
+    emit(emitter, mov32(r2, r1), rsh32(r2, TARGET_BITS), xor(r0, r2));
+  }
   emit(emitter, and32(r1, 2 ** TARGET_BITS - 1));
   const last = ways.length - 1;
   for (const [target, way] of ways.entries()) {
@@ -192,6 +197,12 @@ function storePart(
   }
 }
 
+/** Ones as far as needed for the length of the longest leaf: a verifier counts it down. */
+function longestMask({ count }: Forest): number {
+  const longest = count.reduce((most, length) => Math.max(most, length), 0);
+  return 2 ** Math.ceil(Math.log2(longest + 1)) - 1;
+}
+
 /** One tree: down to a leaf, then its rows in order. Ends behind it, or at `done` when later ones cannot win. */
 function emitTree(
   emitter: Emitter,
@@ -219,7 +230,7 @@ function emitTree(
   emit(emitter, rsh32(r1, 12), lsh32(r1, 2), add(r1, r3), jgt(r1, nodeWords - 1, CONTINUE));
   emit(emitter, lsh(r1, 2), add(r1, r0), ldx(4, r1, r1, 0), ja(down));
 
-  emit(emitter, label(leaf), mov32(r5, r1), rsh32(r5, 3), and32(r5, MOST_IN_LEAF));
+  emit(emitter, label(leaf), mov32(r5, r1), rsh32(r5, 3), and32(r5, longestMask(forest)));
   emit(emitter, jeq32(r5, 0, next), rsh32(r1, 9), jgt32(r1, rowUnits - 1, CONTINUE), lsh(r1, 3));
   emit(emitter, ldMapValue(r0, TREES, offset + rows), add(r1, r0), label(row));
   emit(emitter, ldx(4, r2, r1, layout.orderAt), jge(r2, BEST, next));

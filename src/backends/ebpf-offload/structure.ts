@@ -11,6 +11,9 @@ import type { Dialect } from './dialect.ts';
  */
 const TREE_RULES = 150;
 
+/** The same where trees are asked for: below it they would be larger than all that they take in. */
+const FORCED_RULES = 4;
+
 /** Whether tables can be data beside the program, which changes while it runs. */
 function hasTables({ dataSections, scarceInsns }: Dialect): boolean {
   return dataSections && !scarceInsns;
@@ -23,7 +26,7 @@ export function chooseStructure(
   wanted: Structure,
 ): Pick<DecisionOptions, 'tableRules'> {
   if (wanted === 'code' || !hasTables(dialect)) return { tableRules: null };
-  if (wanted === 'tree') return { tableRules: 1 };
+  if (wanted === 'tree') return { tableRules: FORCED_RULES };
   return { tableRules: entries.length < TREE_RULES ? null : TREE_RULES };
 }
 
