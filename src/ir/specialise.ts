@@ -13,6 +13,11 @@ export interface Capabilities {
   readonly together?: (entry: Entry) => Reason | null;
   /** Null when the tier counts packets and bytes. */
   readonly counters: Reason | null;
+  /**
+   * What the tier cannot decide must be told from what it lets pass, since it forwards by itself: nothing
+   * is passed over, and what hands on stays even where nothing behind it drops.
+   */
+  readonly exact?: boolean;
   /** Counters may miss what is dropped early: the operator gives exact ones up. */
   readonly mayMiscount: boolean;
 }
@@ -118,14 +123,15 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
     if (silent && sameTarget(entry.then, entry.otherwise)) {
       return { ...base, tests: [], then: otherwise, fate: { kind: 'kept' } };
     }
-    if (silent && (entry.then.kind === 'drop' || entry.then.kind === 'lost')) {
+    const isDrop = entry.then.kind === 'drop' || entry.then.kind === 'lost';
+    if (silent && isDrop && tier.exact !== true) {
       const then = follow(entry.otherwise, true);
       return { ...base, then, fate: { kind: 'passed-over', reason: missing } };
     }
     return handOn(missing);
   }
   if (external !== undefined) {
-    if (entry.then.kind !== 'accept') return handOn(external.reason);
+    if (entry.then.kind !== 'accept' || tier.exact === true) return handOn(external.reason);
     return { ...base, then: entry.then, fate: { kind: 'kept' } };
   }
   const obstacle = uncertain ? NOT_COUNTED : tier.counters;
@@ -169,11 +175,13 @@ function reachSteps(classifier: Classifier, tier: Capabilities): Steps {
   return steps;
 }
 
-/** For every step, whether a drop can follow; steps without one need not be there. */
-function droppingSteps(steps: Steps): Uint8Array {
+/** For every step, whether a drop can follow (or, exact, what hands on); steps without one need not be there. */
+function droppingSteps(steps: Steps, { exact = false }: Capabilities): Uint8Array {
   const dropping = new Uint8Array(steps.length);
   const drops = (next: Next): boolean =>
-    typeof next === 'number' ? dropping[next] === 1 : next.kind === 'drop';
+    typeof next === 'number'
+      ? dropping[next] === 1
+      : next.kind === 'drop' || (exact && next.kind === 'unknown');
   for (let key = steps.length - 1; key >= 0; key -= 1) {
     const step = steps[key] ?? null;
     if (step === null) continue;
@@ -229,7 +237,7 @@ const ACCEPT: Target = { kind: 'accept' };
  */
 export function specialise(classifier: Classifier, tier: Capabilities): Specialised {
   const steps = reachSteps(classifier, tier);
-  const dropping = droppingSteps(steps);
+  const dropping = droppingSteps(steps, tier);
   const gateKeys = [...steps.keys()].filter((key) => steps[key]?.gate === true);
   const gates = new Map(gateKeys.map((key, index) => [key, index]));
   const passed = passedOn(steps, gates);

@@ -74,3 +74,29 @@ it('takes what is worth most where a device is too small, and refuses when nothi
   const left = rules.filter(({ tier }) => tier === 'host').flatMap(({ reasons }) => reasons);
   expect(left.map(({ code }) => code)).toContain('plan/capacity');
 }, 60_000);
+
+it('refuses what a device cannot decide, or traps it where the device can', async () => {
+  const rules = join(directory, 'log.json');
+  const text = await readFile(RULES, 'utf8');
+  const { nftables } = JSON.parse(text) as { nftables: { rule?: { expr: object[] } }[] };
+  const rule = nftables.find((one) => one.rule !== undefined)?.rule;
+  rule?.expr.splice(-1, 0, { log: null });
+  await writeFile(rules, JSON.stringify({ nftables }));
+  const out = join(directory, 'trap.json');
+  const refused = await runCli(['compile', rules, '--target', 'tcam', '--final', '-o', out]);
+  expect(refused.exitCode).toBe(1);
+  expect(refused.stderr).toMatch(/tcam\/undecided/);
+  const profile = ['--profile', 'spectrum'];
+  const args = ['compile', rules, '--target', 'tcam', '--final', ...profile];
+  const trapped = await runCli([...args, '-o', out]);
+  expect(trapped.exitCode, trapped.stderr).toBe(0);
+  expect(await readFile(out, 'utf8')).toContain('"action":"trap"');
+  const proof = await runCli(['verify', rules, '--table', out, '--final', '--json']);
+  expect(proof.exitCode, proof.stdout).toBe(0);
+  const permitted = (await readFile(out, 'utf8')).replace('"action":"trap"', '"action":"permit"');
+  await writeFile(out, permitted);
+  const wrong = await runCli(['verify', rules, '--table', out, '--final']);
+  expect(wrong.exitCode, wrong.stdout).toBe(1);
+  const sonic = await runCli([...args, '--format', 'sonic', '-o', out]);
+  expect(sonic.stderr).toMatch(/SONiC cannot say what goes to the CPU/);
+}, 60_000);

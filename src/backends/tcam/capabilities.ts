@@ -106,6 +106,7 @@ export function capabilitiesOf(
       }
       return null;
     },
+    exact: options.final,
     counters: options.final ? null : NOT_COUNTED,
     mayMiscount: options.mayMiscount || options.final,
   };

@@ -1,7 +1,7 @@
-import type { Classifier } from '../../ir/classifier.ts';
+import type { Classifier, Entry, Target } from '../../ir/classifier.ts';
 import { fieldKey } from '../../ir/fields.ts';
 import { testedFields } from '../../ir/operand.ts';
-import { createScratch, enter, rowsOf } from '../../ir/residual.ts';
+import { createScratch, enter, type Row, rowsOf } from '../../ir/residual.ts';
 import { formatRuleId, type Test } from '../../ir/ruleset.ts';
 import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { Profile, TcamProfile } from '../../profile/schema.ts';
@@ -10,7 +10,7 @@ import { capabilitiesOf, mayMatch, prepare } from './capabilities.ts';
 import { columnsFor } from './columns.ts';
 import { countExpanded } from './expand-ranges.ts';
 import { isRangeColumn, type Layout, layOut } from './layout.ts';
-import { CONTINUE, DROP, lowerView } from './lower.ts';
+import { CONTINUE, DROP, lowerView, TRAP, TRAPPED } from './lower.ts';
 import {
   type Effort,
   expandPlainly,
@@ -63,8 +63,11 @@ export interface Compiled {
   readonly specialised: readonly Specialised[];
 }
 
-/** Rows that continue for values that tables before this one decide, in front of all others. */
-function addGuards(store: RowStore, plan: TablePlan, layout: Layout): RowStore {
+/**
+ * Rows for values that tables before this one decide, in front of all others: of these, only frames whose
+ * header is cut get here.
+ */
+function addGuards(store: RowStore, plan: TablePlan, layout: Layout, action: number): RowStore {
   if (plan.guards === null) return store;
   const { field, values } = plan.guards;
   const rows = values.map((value) => {
@@ -90,7 +93,7 @@ function addGuards(store: RowStore, plan: TablePlan, layout: Layout): RowStore {
       'continue',
       'drop',
     ]);
-    if (one !== null) appendRow(result, one.boxes, 0, CONTINUE, -1);
+    if (one !== null) appendRow(result, one.boxes, 0, action, -1);
   }
   for (let row = 0; row < store.count; row += 1) {
     appendRow(
@@ -116,6 +119,11 @@ function tooManyRows({ name }: TablePlan, { rowLimit = ROW_LIMIT }: LowerOptions
 /** What of the options matters to the rows before any are left out. */
 type LowerOptions = Pick<TcamOptions, 'profile' | 'final' | 'mayMiscount' | 'rowLimit'>;
 
+/** Whether the device can hand a frame to its CPU. */
+function canTrap({ profile }: LowerOptions): boolean {
+  return profile?.verdicts.includes('trap') === true;
+}
+
 export interface Lowering {
   readonly layout: Layout;
   readonly store: RowStore;
@@ -123,6 +131,17 @@ export interface Lowering {
   /** What the rows ask; rows of two walks compare when they are laid out for the tests of both. */
   readonly tests: readonly Test[];
   readonly isCut: boolean;
+}
+
+/** A row whose ways to what nothing here can decide end apart from those that pass. */
+function tellUnknown(row: Row, entry: Entry | undefined): Row {
+  const end = (ref: Row['then'], target: Target | undefined): Row['then'] =>
+    target?.kind === 'unknown' ? { ...ref, to: TRAPPED } : ref;
+  return {
+    ...row,
+    then: end(row.then, entry?.then),
+    otherwise: end(row.otherwise, entry?.otherwise),
+  };
 }
 
 /** The walk for one table's frames as rows. */
@@ -133,7 +152,10 @@ export function lowerPlan(
   alike: readonly Test[] = [],
 ): Lowering {
   const specialised = specialise(prepare(classifier, plan), capabilitiesOf(plan, options));
-  const rows = rowsOf(specialised.classifier);
+  const { entries } = specialised.classifier;
+  const rows = options.final
+    ? rowsOf(specialised.classifier).map((row) => tellUnknown(row, entries[row.entry]))
+    : rowsOf(specialised.classifier);
   const start = { counts: [], to: rows[0]?.entry ?? -2 };
   const view = enter(createScratch(rows.length), rows, start, plan.region, null);
   const own = view.rows.flatMap((row) => row.tests.map(({ test }) => test));
@@ -143,12 +165,18 @@ export function lowerPlan(
   if (plan.guards !== null) fields.push(plan.guards.field);
   const columns = plan.columns ?? columnsFor(fields, plan.version, transport);
   const layout = layOut(columns, (column) => isRangeColumn(column, tests), plan.fixedProtocols);
-  const { store, isCut } = lowerView(view, layout, options.rowLimit ?? ROW_LIMIT);
-  return { layout, store: addGuards(store, plan, layout), specialised, tests: own, isCut };
+  const { store, isCut } = lowerView(
+    view,
+    layout,
+    options.rowLimit ?? ROW_LIMIT,
+    options.final ? TRAP : CONTINUE,
+  );
+  const guard = options.final && canTrap(options) ? TRAP : CONTINUE;
+  return { layout, store: addGuards(store, plan, layout, guard), specialised, tests: own, isCut };
 }
 
-function hasDrop(store: RowStore): boolean {
-  for (let row = 0; row < store.count; row += 1) if (store.actions[row] === DROP) return true;
+function has(action: number, store: RowStore): boolean {
+  for (let row = 0; row < store.count; row += 1) if (store.actions[row] === action) return true;
   return false;
 }
 
@@ -202,6 +230,13 @@ function undecidedRules(
   return [...errors.values()];
 }
 
+function unnamedProtocol({ name }: TablePlan): Diagnostic {
+  const message = `table ${name} would look at fields of transport protocols that no rule names`;
+  return errorAt('tcam/undecided', message, {
+    help: 'name the protocols: tcp dport, not th dport',
+  });
+}
+
 /** Compares a table with rows of the same columns: with ranges, or where it has bit masks without. */
 export function proveTable(
   table: Pick<TcamTable, 'columns' | 'rows' | 'default'>,
@@ -241,7 +276,10 @@ export function compileTables(classifier: Classifier, options: TcamOptions): Res
   const fields = classifier.entries.flatMap(({ tests }) => tests.flatMap(testedFields));
   const plans =
     options.profile === null ? planGenericTables(fields) : planProfileTables(options.profile);
-  const actions: readonly Action[] = [options.final ? 'permit' : 'continue', 'drop'];
+  const actions: readonly Action[] = options.final
+    ? ['permit', 'drop', 'trap']
+    : ['continue', 'drop'];
+  const mayTrap = canTrap(options);
   const origins: Origin[] = [];
   const specialised: Specialised[] = [];
   const noticed: Diagnostic[] = [];
@@ -255,10 +293,11 @@ export function compileTables(classifier: Classifier, options: TcamOptions): Res
       if (options.final) return fail(cut);
       noticed.push({ ...cut, severity: 'warning' });
     }
-    if (options.final) {
+    if (options.final && !mayTrap) {
       const errors = undecidedRules(classifier, plan, lowering.specialised);
       if (errors.length > 0) return fail(...errors);
-    } else if (!hasDrop(store)) continue;
+      if (has(TRAP, store)) return fail(unnamedProtocol(plan));
+    } else if (!options.final && !has(DROP, store)) continue;
     directRows += countExpanded(store, layout) - 1;
     const small = shrink(lowering, options);
     const rules = (origin: number): readonly string[] =>

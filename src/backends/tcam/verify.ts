@@ -46,7 +46,7 @@ export interface VerifyOptions {
   readonly mayMiscount: boolean;
 }
 
-const ACTIONS: readonly Action[] = ['continue', 'drop', 'permit'];
+const ACTIONS: readonly Action[] = ['continue', 'drop', 'permit', 'trap'];
 
 /** The EtherType that all rows of a table ask for, or null. */
 function protocolOfRows({ columns, rows }: TcamTable, index: number): number | null {
@@ -157,20 +157,18 @@ function verifyTable(
   options: VerifyOptions,
 ): Finding {
   const { store, layout } = lowerPlan(classifier, plan, { ...options, profile: null });
-  // In final mode everything is decided: what is not dropped is permitted.
-  const [none, drop, permit] = options.final ? [2, 1, 2] : [0, 1, 2];
+  // By `CONTINUE`, `DROP` and `TRAP`: where the device forwards by itself, what is not dropped passes.
+  const meanings = options.final ? [2, 1, 3] : [0, 1, 0];
   const actions = ACTIONS;
-  const reference: RowStore = {
-    ...store,
-    actions: store.actions.map((one) => (one === 1 ? drop : none)),
-  };
+  const reference: RowStore = { ...store, actions: store.actions.map((one) => meanings[one] ?? 0) };
+  const handsOn = (one: number): boolean => one === 0 || one === 3;
   const nothing = { table: table.name, frame: null, row: null, action: null };
   const wrong = proveTable(
     table,
     reference,
     layout,
     actions,
-    (one, two) => two !== 0 && one !== two,
+    (one, two) => !handsOn(two) && one !== two,
   );
   if (wrong.kind === 'unknown') return { ...nothing, kind: 'unknown' };
   const less =
@@ -181,7 +179,7 @@ function verifyTable(
           reference,
           layout,
           actions,
-          (one, two) => two === 0 && one !== permit && one !== two,
+          (one, two) => (one === 1 && handsOn(two)) || (one === 2 && two === 3),
         );
   if (less.kind === 'unknown') return { ...nothing, kind: 'unknown' };
   if (less.kind === 'equal') return { ...nothing, kind: 'equal' };

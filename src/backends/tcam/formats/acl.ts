@@ -205,6 +205,7 @@ function aclOf(
     const missing = lackable(table, version);
     if (missing !== null) refuse(table, table.rows[0] ?? end, missing);
     for (const row of [...table.rows, end]) {
+      if (row.action === 'trap') refuse(table, row, 'what goes to the CPU');
       for (const protocol of protocolsOf(table)) {
         const match = matchOf(table, row, protocol);
         if (typeof match === 'string') refuse(table, row, match);

@@ -88,7 +88,7 @@ export function writeJson({ profile, tables }: TableSet): string {
 }
 
 const hex = z.string().regex(/^([0-9a-f]{2})*$/i, 'hex of whole bytes');
-const action = z.enum(['drop', 'permit', 'continue']);
+const action = z.enum(['drop', 'permit', 'continue', 'trap']);
 const range = z.strictObject({ field: z.string(), lo: z.int().min(0), hi: z.int().min(0) });
 const fileSchema = z.object({
   format: z.literal(TABLE_FORMAT),

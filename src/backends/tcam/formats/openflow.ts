@@ -190,7 +190,10 @@ function cutHeader(table: TcamTable): readonly string[] {
 /** What a row that decides does, as OpenFlow actions; `row` counts all rows and defaults in order. */
 export type FlowActions = (action: Action, row: number) => string;
 
-const PLAIN_ACTIONS: FlowActions = (action) => (action === 'drop' ? 'drop' : 'normal');
+const PLAIN_ACTIONS: FlowActions = (action) => {
+  if (action === 'trap') return 'controller';
+  return action === 'drop' ? 'drop' : 'normal';
+};
 
 /**
  * Flows for `ovs-ofctl -O OpenFlow14 --bundle replace-flows`, highest priority first. Each of our

@@ -17,7 +17,7 @@ import { type Message, messagesIn, numberIn, parseTextProto, textIn } from './te
 
 /** P4Runtime 1.4, "ID Allocation for P4Info Objects": the type of an object is its id's first byte. */
 const TABLE_ID = 0x02000000;
-const ACTION_IDS = { drop: 0x01000001, pass: 0x01000002 } as const;
+const ACTION_IDS = { drop: 0x01000001, pass: 0x01000002, trap: 0x01000003 } as const;
 
 /** Bytes in network order without leading zeros ("canonical binary string"), as a text proto has them. */
 function bytesOf(value: bigint): string {
@@ -27,7 +27,7 @@ function bytesOf(value: bigint): string {
 }
 
 function actionOf(action: TcamTable['default']): string {
-  const id = action === 'drop' ? ACTION_IDS.drop : ACTION_IDS.pass;
+  const id = ACTION_IDS[action === 'drop' || action === 'trap' ? action : 'pass'];
   return `action { action { action_id: ${id} } }`;
 }
 
@@ -173,6 +173,7 @@ function readEntry(entry: Message, draft: Draft, actions: ReadonlyMap<number, Ac
 const ACTIONS: Readonly<Record<string, (pass: Action) => Action>> = {
   drop: () => 'drop',
   pass: (pass) => pass,
+  trap: () => 'trap',
 };
 
 /** The inverse of `writeP4Runtime`, given the P4Info that stands beside it. */
