@@ -104,7 +104,7 @@ async function compileShare(
   const artifact = unwrap(compiled);
   const isCrowded = ({ diagnostics }: Result<unknown>): boolean =>
     diagnostics.some(({ code }) => code === 'ebpf/pending-counters');
-  const isScarce = dialectOf(profile).scarceInsns;
+  const isScarce = !dialectOf(profile).walksExtensions;
   if (share === 1) {
     return { classifier, artifact, isCrowded: isCrowded(compiled), isCut: false, isScarce };
   }

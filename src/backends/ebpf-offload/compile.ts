@@ -86,10 +86,10 @@ function wideProblem(test: Test): string | null {
 }
 
 /** Bytes of a frame in front of the headers at most: Ethernet and one tag, then IP. */
-function headerStarts({ scarceInsns }: Dialect) {
+function headerStarts({ walksExtensions }: Dialect) {
   const network = 18;
   // IPv4 with all options; where IPv6 extension headers are walked, OFFSET_MASK in prologue.ts.
-  return { ll: 0, nh: network, th: network + (scarceInsns ? 60 : 0x3fff) };
+  return { ll: 0, nh: network, th: network + (walksExtensions ? 0x3fff : 60) };
 }
 
 /** What programs of this backend can evaluate under a profile. */
