@@ -18,7 +18,7 @@ import { type CounterOwner, carryCounts } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
 import { canSelfTest, type SelfTestFrame, selfTest } from './self-test.ts';
 import { type DeployState, removeState, writeState } from './state.ts';
-import { collectCounts, type Survey, surveyDevice } from './survey.ts';
+import { collectBefore, type Survey, surveyDevice } from './survey.ts';
 import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
 import type { Transport } from './transport.ts';
 import {
@@ -144,10 +144,10 @@ export async function finishSwitch(
   paths: DeployPaths,
   state: DeployState,
 ): Promise<Result<DeployState>> {
-  const counts = await collectCounts(transport, paths, state, true);
+  const counts = await collectBefore(transport, paths, state, true);
   if (!counts.ok) return counts;
   const { current } = state;
-  const all = carryCounts(counts.value.before, current.owners);
+  const all = carryCounts(counts.value, current.owners);
   const carried = [...(await foldGoneRules(transport, all, current.owners))];
   const finished: DeployState = { ...state, current: { ...current, carried }, previous: null };
   await writeState(transport, paths, finished);

@@ -5,6 +5,7 @@ import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING } from './owner-counts.ts';
 import { type DeployPaths, generationPaths, mapPin, selfTestDirectory } from './paths.ts';
 import { parseCounters } from './read-counters.ts';
+import { quoteWord } from './shell.ts';
 import type { CounterLayoutJson, selfTestSchema } from './state.ts';
 import type { Transport } from './transport.ts';
 
@@ -17,22 +18,19 @@ const ACTION = { drop: 1, pass: 2 } as const;
 /** Bytes of one counter; see `CounterLayout`. */
 const SLOT_BYTES = 16;
 
-/**
- * Makes the frames' files in a directory of its own, runs them through the program in one batch, and
- * sets the counters back. `$1` directory, `$2` bytes of a counter map's entry; then words: the pin of
- * the counters, and the entries that frames counted in, as bytes of their keys.
- */
+/** A directory of its own (`$1`) for the frames, gone when the script ends. */
 const RUN = `umask 077
 rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" || exit 1
 trap 'rm -rf -- "$1"' EXIT
 `;
 
+/** As many zeros as an entry of the counter map has bytes (`size`). */
 const CLEAR = `zeros=0
 while [ \${#zeros} -lt $((2 * size)) ]; do zeros="$zeros $zeros"; done
 zeros=$(printf %.$((2 * size - 1))s "$zeros")
 `;
 
-/** \`printf\` of every shell makes these bytes of it. */
+/** `printf` of every shell makes these bytes of it. */
 function escapeBytes(hex: string): string {
   return Buffer.from(hex, 'hex').reduce(
     (text, byte) => `${text}\\0${byte.toString(8).padStart(3, '0')}`,
@@ -72,15 +70,16 @@ function writeScript(test: SelfTest, program: string, counterPin: string | null)
     ...entries.map((key) => `map lookup pinned ${counterPin} key ${key}\n`),
   ];
   const size = (counters?.slotsPerEntry ?? 0) * SLOT_BYTES;
+  const quoted = quoteWord(counterPin ?? '');
   const clear = entries.map(
-    (key) => `bpftool map update pinned ${counterPin} key ${key} value $zeros || exit 1\n`,
+    (key) => `bpftool map update pinned ${quoted} key ${key} value $zeros || exit 1\n`,
   );
   return [
     RUN,
     ...files,
     `bpftool -j batch file - <<'END'\n${batch.join('')}END\n`,
     ...(clear.length === 0 ? [] : [`size=${size}\n`, CLEAR, ...clear]),
-    // The exit status of a batch says nothing; see \`fillMaps\`.
+    // The exit status of a batch says nothing; see `fillMaps`.
     'exit 0\n',
   ].join('');
 }

@@ -84,6 +84,9 @@ function plainValues(facts: Facts, isIp6: boolean): Values {
   const local = facts.localAddresses?.find(({ version }) => version === (isIp6 ? 6 : 4));
   put('ether', 'daddr', facts.mac ?? 0x020000000001n);
   put('ether', 'saddr', 0x020000000002n);
+  // A SYN: other flags, and none, are what rules against scans look for.
+  put('tcp', 'doff', 5n);
+  put('tcp', 'flags', 2n);
   if (isIp6) {
     put('ip6', 'saddr', 0x20010db8000000000000000000000007n);
     put('ip6', 'daddr', local?.value ?? 0x20010db8000000000000000000000009n);

@@ -1,13 +1,16 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
+import { pinDirectory } from '../../src/deploy/paths.ts';
 import { rollbackXdp } from '../../src/deploy/rollback.ts';
 import { type StatusReport, statusXdp } from '../../src/deploy/status.ts';
 import type { Transport } from '../../src/deploy/transport.ts';
+import { undeployXdp } from '../../src/deploy/undeploy.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
 import { COUNTING_SLOT, testObject } from '../support/deploy-objects.ts';
 import { deployRequest } from '../support/deploy-requests.ts';
 import { anyNumber, type Fault, faultyAt, listSteps } from '../support/faults.ts';
 import { unwrap } from '../support/pipeline.ts';
+import { runCommand } from '../support/run-command.ts';
 
 const obstacle = probeDeployLab();
 const onKernel = it.skipIf(obstacle !== null);
@@ -107,4 +110,38 @@ onKernel('whatever step a deployment dies or fails at, old or new', async () => 
       }
     }
   }
+});
+
+onKernel('without room for its files the old program goes on', async () => {
+  const { state } = lab.paths;
+  unwrap(await undeployXdp(lab.transport, { device: 'eth0', force: true }, lab.paths));
+  await runCommand('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', state]);
+  try {
+    unwrap(await deployTo('drop', null));
+    await runCommand('sh', ['-c', 'cat /dev/zero >"$1" || true', 'sh', `${state}/filler`]);
+    const refused = await deployTo('pass', null);
+    expect(refused).toMatchObject({ ok: false, diagnostics: [{ code: 'deploy/io' }] });
+    expect(await behaviour()).toBe('drop');
+    expect((await status()).drift).toEqual([]);
+    await runCommand('rm', ['--', `${state}/filler`]);
+    unwrap(await deployTo('pass', null));
+    expect(await behaviour()).toBe('pass');
+  } finally {
+    unwrap(await undeployXdp(lab.transport, { device: 'eth0', force: true }, lab.paths));
+    await runCommand('umount', [state]);
+  }
+});
+
+onKernel('a device that goes away just before the switch leaves nothing behind', async () => {
+  const { run } = lab.transport;
+  const vanishing: Transport = {
+    ...lab.transport,
+    async run(argv, options) {
+      if (argv.includes('attach')) await run(['ip', 'link', 'del', 'dev', 'eth0']);
+      return run(argv, options);
+    },
+  };
+  expect(await deployTo('drop', null, vanishing)).toMatchObject({ ok: false });
+  const pins = await run(['ls', '-1', pinDirectory(lab.paths, 'eth0')]);
+  expect(pins.stdout).toBe('');
 });
