@@ -8,10 +8,12 @@ export interface Cut {
 }
 
 /** Boxes that are looked at to choose; more change the choice little. */
-const SAMPLE = 128;
-/** Widths of windows: node descriptors have three bits for them. */
+const SAMPLE = 1024;
+/** Widths of windows, all even: node descriptors have three bits for them. */
 const LEAST_BITS = 2;
-const MOST_BITS = 8;
+const MOST_BITS = 12;
+/** Widths differ by. */
+const STEP_BITS = 2;
 /** What copies and wide nodes weigh against smaller lists; the optimum is flat (measured). */
 const COPIES = 0.3;
 const WIDTH = 0.02;
@@ -167,7 +169,7 @@ export function chooseCut(
   high: Uint32Array,
 ): Cut | null {
   const sample = sampleOf(list);
-  const widest = Math.min(MOST_BITS, Math.ceil(Math.log2(list.length)) + 2);
+  const widest = Math.min(MOST_BITS, Math.ceil(Math.log2(list.length)) + 3);
   const first = Math.min(FIRST_BITS, widest);
   const found: { column: Column; shift: number; score: number }[] = [];
   for (let lane = 0; lane < known.length; lane += 1) {
@@ -175,7 +177,7 @@ export function chooseCut(
       ...([table, sample, lane, known[lane] ?? 0, low[lane] ?? 0, high[lane] ?? 0] as const),
     );
     if (column === null) continue;
-    const bits = Math.min(first, column.width);
+    const bits = Math.min(first, column.width - (column.width % STEP_BITS));
     for (let shift = column.width - bits; shift >= 0; shift -= 1) {
       found.push({ column, shift, score: score(column, shift, bits) });
     }
@@ -185,7 +187,7 @@ export function chooseCut(
   let bestScore = Math.log2(sample.length) - LEAST_GAIN;
   for (const { column, shift } of found.slice(0, CANDIDATES)) {
     const end = Math.min(column.width, shift + first);
-    for (let bits = LEAST_BITS; bits <= widest; bits += 1) {
+    for (let bits = LEAST_BITS; bits <= widest; bits += STEP_BITS) {
       // The same window at its lower and at its upper end, longer or shorter.
       for (const at of [shift, end - bits]) {
         const own = score(column, at, bits);

@@ -223,10 +223,11 @@ function emitTree(
   emit(emitter, mov32(r5, forest.depth + 1), label(down));
   emit(emitter, mov32(r2, r1), and32(r2, 7), jeq32(r2, 0, leaf));
   emit(emitter, add(r5, -1), jeq32(r5, 0, CONTINUE));
+  // A shift takes the low six bits of its register only.
   emit(emitter, mov32(r3, r1), and32(r3, 8 * (layout.words - 1)));
   emit(emitter, add(r3, r10), ldx(8, r3, r3, key));
-  emit(emitter, mov32(r4, r1), rsh32(r4, 6), and32(r4, 63), rsh(r3, r4));
-  emit(emitter, mov32(r4, 2), lsh32(r4, r2), add32(r4, -1), and(r3, r4));
+  emit(emitter, mov32(r4, r1), rsh32(r4, 6), rsh(r3, r4));
+  emit(emitter, lsh32(r2, 1), mov32(r4, 1), lsh32(r4, r2), add32(r4, -1), and(r3, r4));
   emit(emitter, rsh32(r1, 12), lsh32(r1, 2), add(r1, r3), jgt(r1, nodeWords - 1, CONTINUE));
   emit(emitter, lsh(r1, 2), add(r1, r0), ldx(4, r1, r1, 0), ja(down));
 

@@ -6,9 +6,12 @@ import type { Structure } from '../backend.ts';
 import type { Dialect } from './dialect.ts';
 
 /**
- * Rules that follow each other from which on a walk through trees is faster than code that asks them,
- * cut by values: measured, see `npm run bench -- xdp` and docs/structures.md.
+ * Entries from which on trees are taken. Up to about a thousand rules code that is cut by values is as fast
+ * or faster; at ten thousand it takes twice as long to build, and several times as long to load, for
+ * nanoseconds that are about the same (`npm run bench -- xdp`, docs/structures.md).
  */
+const TREE_ENTRIES = 1_500;
+/** Rules that follow each other from which on they become a table then. */
 const TREE_RULES = 150;
 
 /** The same where trees are asked for: below it they would be larger than all that they take in. */
@@ -27,7 +30,7 @@ export function chooseStructure(
 ): Pick<DecisionOptions, 'tableRules'> {
   if (wanted === 'code' || !hasTables(dialect)) return { tableRules: null };
   if (wanted === 'tree') return { tableRules: FORCED_RULES };
-  return { tableRules: entries.length < TREE_RULES ? null : TREE_RULES };
+  return { tableRules: entries.length < TREE_ENTRIES ? null : TREE_RULES };
 }
 
 /** Why a device cannot have the structure that is asked for, or null. */

@@ -11,7 +11,7 @@ import { type Column, layOutTable, type TreeLayout } from './tree-layout.ts';
  *   descriptor of an inner node (its children are the words `base * 4 + value` of the nodes):
  *    31               12 11        6 5      3 2    0
  *   +-------------------+-----------+--------+------+
- *   |       base        |   shift   |  word  | n>0  |   window: n + 1 bits from `shift` up of the
+ *   |       base        |   shift   |  word  | n>0  |   window: 2 n bits from `shift` up of the
  *   +-------------------+-----------+--------+------+   key's 8-byte word `word`
  *
  *   descriptor of a leaf (`count` rows from byte `base * 8` of the rows):
@@ -73,7 +73,7 @@ function descriptor({ node, layout }: Writer, index: number): number {
   }
   const place = layout.places[forest.lane[index] ?? 0] ?? 0;
   const shift = laneBit(place) + (forest.shift[index] ?? 0);
-  return (((base / 4) << 12) | (shift << 6) | ((place >> 3) << 3) | (bits - 1)) >>> 0;
+  return (((base / 4) << 12) | (shift << 6) | ((place >> 3) << 3) | (bits / 2)) >>> 0;
 }
 
 function writeNumber(view: DataView, at: number, bytes: number, value: number): void {
@@ -222,7 +222,7 @@ export function lookUpTree(data: TreeData, key: readonly number[]): TreeRow | nu
     let word = view.getUint32(cell, true);
     if (best !== null && view.getUint32(cell + 4, true) >= best.order) break;
     while ((word & 7) !== 0) {
-      const bits = (word & 7) + 1;
+      const bits = 2 * (word & 7);
       const value = (words[(word >> 3) & 7] ?? 0n) >> BigInt((word >> 6) & 63);
       const index = (word >>> 12) * 4 + Number(BigInt.asUintN(bits, value));
       word = view.getUint32(nodes + index * 4, true);
