@@ -85,6 +85,8 @@ export type Answer = 'drop' | 'permit' | 'continue';
 export interface Backend<P extends Profile, A extends Artifact> {
   readonly serves: (profile: Profile) => profile is P;
   readonly receivePath: (profile: P) => ReceivePath;
+  /** Whether all frames are decided as `capabilitiesOf` says; else some are handed on beside these. */
+  readonly decidesAlike: boolean;
   readonly capabilitiesOf: (profile: P) => Capabilities;
   readonly estimatesOf: (profile: P) => Estimates;
   /** Refuses what is beyond the profile's limits; makes nothing that is. */
@@ -105,6 +107,7 @@ export interface Compiled<A extends Artifact> {
 export interface Tier<A extends Artifact> {
   readonly profile: Profile;
   readonly receivePath: ReceivePath;
+  readonly decidesAlike: boolean;
   readonly capabilities: Capabilities;
   readonly estimates: Estimates;
   readonly compile: (classifier: Classifier, options: TierOptions) => Result<Compiled<A>>;
@@ -120,6 +123,7 @@ export function bindBackend<P extends Profile, A extends Artifact>(
   return {
     profile,
     receivePath: backend.receivePath(profile),
+    decidesAlike: backend.decidesAlike,
     capabilities: backend.capabilitiesOf(profile),
     estimates: backend.estimatesOf(profile),
     isTooBig: backend.isTooBig,

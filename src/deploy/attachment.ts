@@ -126,7 +126,7 @@ function filterArgv(verb: 'add' | 'replace' | 'del', device: string): readonly s
  * Puts a pinned program on a device. One netlink message (RTM_SETLINK with IFLA_XDP) either way:
  * with `overwrite` every frame meets the old program or the new one; without, the kernel refuses
  * when there is a program already (XDP_FLAGS_UPDATE_IF_NOEXIST). The same for filters of tc, which
- * need a qdisc (see `addQdisc`).
+ * need a qdisc (see `hasQdisc`).
  */
 export function attachArgv(
   device: string,
@@ -158,12 +158,23 @@ export function detachArgv(device: string, mode: XdpMode): readonly string[] {
 
 const qdiscSchema = z.array(z.object({ kind: z.string() }));
 
-/** Makes the place for filters of tc, unless it is there; left where it is, it does nothing. */
-export async function addQdisc(transport: Transport, device: string): Promise<Result<unknown>> {
+/** Whether the device has a place for filters of tc. */
+export async function hasQdisc(transport: Transport, device: string): Promise<boolean> {
   const { stdout } = await transport.run(['tc', '-j', 'qdisc', 'show', 'dev', device]);
   const parsed = qdiscSchema.safeParse(parseJson(stdout));
-  if (parsed.data?.some(({ kind }) => kind === 'clsact' || kind === 'ingress'))
-    return succeed(null);
+  return parsed.data?.some(({ kind }) => kind === 'clsact' || kind === 'ingress') ?? false;
+}
+
+/** Makes a place for filters of tc. */
+export async function addQdisc(transport: Transport, device: string): Promise<Result<unknown>> {
   const argv = ['tc', 'qdisc', 'add', 'dev', device, 'clsact'];
   return runStep(transport, 'deploy/attach-failed', `make a place for filters on ${device}`, argv);
+}
+
+const REMOVE_QDISC = `test -z "$(tc filter show dev "$1" ingress; tc filter show dev "$1" egress)" || exit 0
+tc qdisc del dev "$1" clsact`;
+
+/** Takes away the place for filters that `addQdisc` made; stays where somebody else uses it now. */
+export function removeQdiscArgv(device: string): readonly string[] {
+  return ['sh', '-c', REMOVE_QDISC, 'sh', device];
 }

@@ -26,6 +26,11 @@ const EXPLANATIONS: readonly Explanation[] = [
     help: `this firmware has less stack than the profile says: lower limits.stack ${OWN_PROFILE}`,
   },
   {
+    said: /TC offload is disabled/,
+    code: 'deploy/nic-tc-off',
+    help: 'the device takes no filters as it is: `ethtool -K IF hw-tc-offload on`',
+  },
+  {
     said: /HW packet split boundary/,
     code: 'deploy/nic-packet-depth',
     help: `lower the device's MTU (\`ip link set dev IF mtu 1500\`), or limits.packetDepth ${OWN_PROFILE}`,
@@ -41,7 +46,7 @@ const EXPLANATIONS: readonly Explanation[] = [
     help: 'load the BPF firmware of the card (agilio-bpf-firmware); `profiles probe` shows what it runs',
   },
   {
-    said: /map with too many|map elements too large|map (key|value) size|map (type|flags)|too many maps|failed to create: Cannot allocate memory/,
+    said: /map with too many|map elements too large|map (key|value) size|map (type|flags)|too many maps|failed to create/,
     code: 'deploy/nic-maps',
     help: `the device's maps hold less than the profile says: lower limits.maps ${OWN_PROFILE}`,
   },

@@ -32,6 +32,20 @@ export const counterLayoutSchema = z.object({
   slots: whole,
 });
 
+export type CounterLayoutJson = z.output<typeof counterLayoutSchema>;
+
+/** See `SelfTestFrame`. */
+export const selfTestSchema = z.object({
+  /** As hex, from the destination address on. */
+  frame: z.string().regex(/^([0-9a-f]{2}){14,}$/),
+  /** Otherwise it is passed on. */
+  drops: z.boolean(),
+  /** What it adds to the program's counters. */
+  counts: z.array(z.object({ slot: whole, packets: whole, bytes: whole })),
+  /** The rule that decides it, for people. */
+  rule: z.string(),
+});
+
 const deploymentSchema = z.object({
   mode: modeSchema,
   /** Its directory below the device's pin directory. */
@@ -39,6 +53,8 @@ const deploymentSchema = z.object({
   /** The generation whose object it is; another one after going back to it. */
   origin: whole.default(0),
   programId: whole,
+  /** We made the place for filters of tc, so it goes when the program goes. */
+  ownQdisc: z.boolean().default(false),
   rulesetChecksum: z.string(),
   layout: counterLayoutSchema.nullable(),
   /** Slot `i` of the counters counts for owner `i`. */

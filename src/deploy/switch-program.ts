@@ -7,6 +7,7 @@ import {
   formatProgram,
   inspectDevice,
   isInNic,
+  removeQdiscArgv,
   type XdpMode,
 } from './attachment.ts';
 import { explainDriver, watchKernelLog } from './driver-errors.ts';
@@ -22,6 +23,8 @@ export interface SwitchPlan {
   readonly replaces: AttachedProgram | null;
   /** What must be taken off before (native and generic exclude each other), so there is a gap. */
   readonly displaces: AttachedProgram | null;
+  /** The place for filters of tc has to be made first. */
+  readonly makesQdisc: boolean;
 }
 
 function excludes(a: XdpMode, b: XdpMode): boolean {
@@ -33,6 +36,7 @@ export function planSwitch(
   device: string,
   mode: XdpMode,
   programs: readonly AttachedProgram[],
+  makesQdisc = false,
 ): SwitchPlan {
   const inTheWay = programs.filter((program) => excludes(program.mode, mode));
   return {
@@ -40,6 +44,7 @@ export function planSwitch(
     mode,
     replaces: inTheWay.find((program) => program.mode === mode) ?? null,
     displaces: inTheWay.find((program) => program.mode !== mode) ?? null,
+    makesQdisc,
   };
 }
 
@@ -53,15 +58,16 @@ const HELP: Readonly<Record<XdpMode, string>> = {
 
 const DISPLACE_HELP = 'a program attached by a BPF link can only be removed by its owner';
 
-/** Puts back what was displaced. */
+/** Puts back what was displaced, and takes away what was made for the program. */
 async function restore(
   transport: Transport,
   plan: SwitchPlan,
   generation: GenerationPaths,
 ): Promise<void> {
-  if (plan.displaces === null) return;
-  const { mode } = plan.displaces;
-  await transport.run(attachArgv(plan.device, mode, generation.displaced, false));
+  const { device, displaces, makesQdisc } = plan;
+  if (makesQdisc) await transport.run(removeQdiscArgv(device));
+  if (displaces === null) return;
+  await transport.run(attachArgv(device, displaces.mode, generation.displaced, false));
 }
 
 /**
@@ -88,7 +94,7 @@ export async function switchProgram(
     });
     if (!detached.ok) return detached;
   }
-  if (mode === 'offload-tc') {
+  if (plan.makesQdisc) {
     const placed = await addQdisc(transport, device);
     if (!placed.ok) {
       await restore(transport, plan, generation);

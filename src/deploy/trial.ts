@@ -1,5 +1,5 @@
 import { errorAt, type Reason, type Result, succeed } from '../support/diagnostics.ts';
-import { attachArgv, detachArgv } from './attachment.ts';
+import { attachArgv, detachArgv, removeQdiscArgv } from './attachment.ts';
 import { runStep } from './machine.ts';
 import { type DeployPaths, generationPaths, stateFile, trialDirectory } from './paths.ts';
 import { quoteWord, quoteWords } from './shell.ts';
@@ -72,15 +72,16 @@ export async function readTrial(
 
 /** Programs that put the device back to what it had before the switch. */
 function backArgv(
-  { device, mode, replaces, displaces }: SwitchPlan,
+  { device, mode, replaces, displaces, makesQdisc }: SwitchPlan,
   replacedPin: string,
   displacedPin: string,
 ): readonly (readonly string[])[] {
+  const off = [detachArgv(device, mode), ...(makesQdisc ? [removeQdiscArgv(device)] : [])];
   if (displaces !== null) {
-    return [detachArgv(device, mode), attachArgv(device, displaces.mode, displacedPin, false)];
+    return [...off, attachArgv(device, displaces.mode, displacedPin, false)];
   }
   if (replaces !== null) return [attachArgv(device, mode, replacedPin, true)];
-  return [detachArgv(device, mode)];
+  return off;
 }
 
 /** Seconds between two tries to put the old program back, and how many there are. */

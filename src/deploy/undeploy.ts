@@ -1,5 +1,11 @@
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type AttachedProgram, detachArgv, formatProgram, inspectDevice } from './attachment.ts';
+import {
+  type AttachedProgram,
+  detachArgv,
+  formatProgram,
+  inspectDevice,
+  removeQdiscArgv,
+} from './attachment.ts';
 import { withDevice } from './deploy.ts';
 import { runStep, warning } from './machine.ts';
 import { type CounterOwner, sumByOwner } from './owner-counts.ts';
@@ -9,6 +15,7 @@ import {
   historyDirectory,
   objectFile,
   pinDirectory,
+  selfTestDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
@@ -70,6 +77,7 @@ async function undeployLocked(
     }
   }
   const { state } = survey;
+  if (state?.current.ownQdisc === true) await transport.run(removeQdiscArgv(device));
   const counts =
     state === null
       ? succeed({ now: [], before: [] })
@@ -83,7 +91,8 @@ async function undeployLocked(
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
   await forgetTrials(transport, paths, device);
-  await transport.run(['rm', '-rf', '--one-file-system', '--', historyDirectory(paths, device)]);
+  const kept = [historyDirectory(paths, device), selfTestDirectory(paths, device)];
+  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,

@@ -107,6 +107,25 @@ function widen(columns: readonly Column[], target: Target, from: number, part: P
   }
 }
 
+/** Pairs of entries compared to find out which columns tell most of them apart. */
+const SAMPLED_PAIRS = 256;
+
+/** The columns, those first that rule out most pairs. */
+function sharpestFirst(columns: readonly Column[], entries: number): readonly Column[] {
+  const step = Math.max(1, Math.floor(entries / SAMPLED_PAIRS));
+  const ruledOut = ({ matchLo, matchHi }: Column): number => {
+    let count = 0;
+    for (let a = 0; a < entries; a += step) {
+      const b = entries - 1 - a;
+      const [aLo = 0, aHi = 0, bLo = 0, bHi = 0] = [matchLo[a], matchHi[a], matchLo[b], matchHi[b]];
+      if (aHi < bLo || aLo > bHi) count += 1;
+    }
+    return count;
+  };
+  const scored = columns.map((column) => ({ column, score: ruledOut(column) }));
+  return scored.sort((a, b) => b.score - a.score).map(({ column }) => column);
+}
+
 /** What an entry's own tests say, exactly. */
 function regionOf({ tests }: Entry): Region {
   let region: Region = new Map();
@@ -134,7 +153,7 @@ export function createOverlaps({ entries }: Classifier): Overlaps {
       return own === null ? [] : { ...own, key: `${view} ${own.key}` };
     }),
   );
-  const columns = fillColumns(entries, bounds, chooseKeys(bounds));
+  const columns = sharpestFirst(fillColumns(entries, bounds, chooseKeys(bounds)), entries.length);
   const regions: (Region | undefined)[] = [];
   const regionAt = (at: number, entry: Entry): Region => (regions[at] ??= regionOf(entry));
   const overlaps: Overlaps['overlaps'] = (at, other, part) => {

@@ -58,6 +58,41 @@ export function dropsOf({
 }
 
 /**
+ * Entries that make packets vanish without counting, and let others go on to the entry behind: what a
+ * drop needs that counts nothing either never depends on them. Most rules are such.
+ */
+interface Runs {
+  /** The entries that are none, ascending. */
+  readonly others: Int32Array;
+  /** For every entry the first one from it on that is none, perhaps the end. */
+  readonly end: Int32Array;
+}
+
+function findRuns({ then, otherwise, counts }: Ways): Runs {
+  const isPlain = (at: number): boolean =>
+    then[at] === GONE && otherwise[at] === at + 1 && counts[at] === 0;
+  const end = new Int32Array(then.length);
+  const others: number[] = [];
+  for (let at = then.length - 1; at >= 0; at -= 1) {
+    end[at] = isPlain(at) ? (end[at + 1] ?? at + 1) : at;
+    if (end[at] === at) others.push(at);
+  }
+  return { others: Int32Array.from(others.reverse()), end };
+}
+
+/** How many of the ascending numbers are below `limit`. */
+function countBelow(numbers: Int32Array, limit: number): number {
+  let from = 0;
+  let to = numbers.length;
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if ((numbers[middle] ?? 0) < limit) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+/**
  * Finds out what drops depend on. Going back from a drop, `next` holds for every entry the needed
  * entry that frames come to next, whichever way they take; where the two ways of an entry lead to
  * different ones, a frame that could be dropped decides there, so the entry is needed itself. Not
@@ -69,6 +104,8 @@ export function sliceDrops({ classifier, tail }: Specialised): Slices {
   const ways = readWays(entries, tail);
   const { overlaps, isEmpty } = createOverlaps({ ...classifier, entries });
   const next = new Int32Array(tail);
+  const runs = findRuns(ways);
+  const everyEntry = Int32Array.from(entries.keys());
 
   /** Null when something turns out to be counted on the way though `counting` is false. */
   const needsOf = (drop: number, counting: boolean): number[] | null => {
@@ -79,9 +116,13 @@ export function sliceDrops({ classifier, tail }: Specialised): Slices {
     next[drop] = drop;
     const follow = (way: number): number => {
       if (way < 0) return way;
-      return way > drop ? ELSEWHERE : (next[way] ?? ELSEWHERE);
+      if (way > drop) return ELSEWHERE;
+      const at = counting ? way : (runs.end[way] ?? way);
+      return at >= drop ? drop : (next[at] ?? ELSEWHERE);
     };
-    for (let at = drop - 1; at >= 0; at -= 1) {
+    const looked = counting ? everyEntry : runs.others;
+    for (let rank = countBelow(looked, drop) - 1; rank >= 0; rank -= 1) {
+      const at = looked[rank] ?? 0;
       const isCounted = ways.counts[at] === 1;
       const otherwise = withoutGone(follow(ways.otherwise[at] ?? ELSEWHERE));
       let then = follow(ways.then[at] ?? ELSEWHERE);

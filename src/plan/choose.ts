@@ -164,14 +164,48 @@ interface Tried<A extends Artifact> {
   readonly compiled: Compiled<A>;
 }
 
-/** The greatest number below `count` that passes, if greater ones never pass where smaller do not. */
-function findLast(count: number, passes: (index: number) => boolean): number {
+/** About what was taken, in estimated units, and how much of what there is that was: up to 1. */
+interface Look {
+  readonly size: number;
+  readonly full: number;
+}
+
+/** The size at which a tier should be full, going on as from the look before to the last one. */
+function extrapolate(before: Look, last: Look): number {
+  const rise = last.full - before.full;
+  if (rise <= 0) return Number.POSITIVE_INFINITY;
+  return last.size + ((1 - last.full) * (last.size - before.size)) / rise;
+}
+
+/**
+ * The greatest number below `sizes.length` that passes, if greater ones never pass where smaller do
+ * not; -1 when none does. Each look is costly: the first goes to the size where the tier should be
+ * full, as do those behind a look that passed; all others halve what is left. `fullness` is null where
+ * a number does not pass.
+ */
+function findLast(
+  sizes: readonly number[],
+  expected: number,
+  start: Look,
+  fullness: (index: number) => number | null,
+): number {
   let good = -1;
-  let bad = count;
+  let bad = sizes.length;
+  let wanted = expected;
+  let last = start;
   while (bad - good > 1) {
-    const middle = (good + bad) >> 1;
-    if (passes(middle)) good = middle;
-    else bad = middle;
+    const guess = sizes.findLastIndex((size) => size <= wanted);
+    const at = guess > good && guess < bad ? guess : (good + bad) >> 1;
+    const full = fullness(at);
+    if (full === null) {
+      bad = at;
+      wanted = Number.NEGATIVE_INFINITY;
+      continue;
+    }
+    good = at;
+    const look = { size: sizes[at] ?? 0, full };
+    wanted = extrapolate(last, look);
+    last = look;
   }
   return good;
 }
@@ -189,13 +223,16 @@ function ladderOf<A extends Artifact>({ estimates }: Tier<A>, choices: Choices) 
   );
 }
 
-/** Where the estimates say that all needs so many times what there is, all is not even tried. */
+/** Where the estimates say that all needs so many times what there is, all is not even tried... */
 const HOPELESS = 4;
+/** ...unless it is so little that trying costs nothing, and estimates say nothing either. */
+const LITTLE = 1000;
 
 function isHopeless<A extends Artifact>({ estimates }: Tier<A>, costs: Choices['costs']): boolean {
-  const ratio = estimates.isExact ? 1 : HOPELESS;
+  const most = (limit: number): number =>
+    estimates.isExact ? limit : Math.max(HOPELESS * limit, LITTLE);
   return estimates.room.some(
-    ({ limit }, r) => costs.reduce((sum, cost) => sum + (cost[r] ?? 0), 0) > ratio * limit,
+    ({ limit }, r) => costs.reduce((sum, cost) => sum + (cost[r] ?? 0), 0) > most(limit),
   );
 }
 
@@ -243,12 +280,13 @@ function chooseForTier<A extends Artifact>(
     attempt: nothing,
     tried: empty,
   };
-  const fits = (attempt: Attempt): boolean => {
+  const fullnessOf = (attempt: Attempt): number | null => {
     const tried = tryAttempt(attempt);
-    if (!tried.ok) return false;
+    if (!tried.ok) return null;
     if (attempt.weight >= best.attempt.weight) best = { attempt, tried };
-    return true;
+    return fullnessIn(tried.value);
   };
+  const fits = (attempt: Attempt): boolean => fullnessOf(attempt) !== null;
   const exact = tier.estimates.room.map(({ limit }) => limit);
   const isAll = settledKeys.length > 0 && !isHopelessFor(tier, choices) && fits(everyOne(choices));
   const select = isAll ? null : createSelector(choices);
@@ -256,15 +294,23 @@ function chooseForTier<A extends Artifact>(
     const ladder = ladderOf(tier, choices);
     const isFar = (capacity: readonly number[]): boolean =>
       exact.some((limit, r) => (capacity[r] ?? 0) > HOPELESS * limit);
-    const step = findLast(ladder.length, (at) => {
+    const capacities = ladder.map(([capacity = 0]) => capacity);
+    const none = { size: 0, full: fullnessIn(empty.value) };
+    let before = none;
+    let last = none;
+    const step = findLast(capacities, exact[0] ?? 0, none, (at) => {
       const capacity = ladder[at] ?? [];
-      return !isFar(capacity) && fits(select(capacity));
+      const full = isFar(capacity) ? null : fullnessOf(select(capacity));
+      if (full !== null) [before, last] = [last, { size: capacities[at] ?? 0, full }];
+      return full;
     });
     const above = ladder[step + 1];
     if (above !== undefined) {
       const more = select(above).weight;
-      const { order, attemptOf } = fillUp(choices, best.attempt, more);
-      findLast(order.length, (at) => fits(attemptOf(at + 1)));
+      const { size, sizes, attemptOf } = fillUp(choices, best.attempt, more);
+      const slack = extrapolate(before, last) - last.size;
+      const start = { size, full: last.full };
+      findLast(sizes, size + slack, start, (at) => fullnessOf(attemptOf(at)));
     }
   }
   const { attempt, tried } = best;
@@ -276,6 +322,14 @@ function chooseForTier<A extends Artifact>(
   const choice = describeChoice(choices, candidates, attempt, tried.value, empty.value);
   const settled = new Set(settledKeys);
   return { ...tried, value: { compiled, choice: { ...choice, settled } } };
+}
+
+/** How much of what there is of the scarcest resource is taken: 1 for all of it. */
+function fullnessIn<A extends Artifact>({ compiled: { artifact } }: Tried<A>): number {
+  return artifact.usage.reduce(
+    (most, { used, limit }) => (limit === null ? most : Math.max(most, used / limit)),
+    0,
+  );
 }
 
 function everyOne({ items }: Choices): Attempt {
@@ -294,7 +348,7 @@ function isHopelessFor<A extends Artifact>(tier: Tier<A>, { items, costs }: Choi
 
 /**
  * The candidates to add to a choice, one after the other, those first that are worth most for what
- * they still need. Together with it none is worth more than the next choice up, which did not fit: so
+ * they still need, with about what is taken in all from each on. Together with it none is worth more than the next choice up, which did not fit: so
  * a tier that is a little bigger and takes that one has never less.
  */
 function fillUp({ items, costs }: Choices, start: Attempt, most: number) {
@@ -310,18 +364,21 @@ function fillUp({ items, costs }: Choices, start: Attempt, most: number) {
     .sort((a, b) => b.weight * a.price - a.weight * b.price || a.index - b.index);
   const order: number[] = [];
   let sum = start.weight;
-  for (const { index, weight } of waiting) {
+  const size = [...there].reduce((total, part) => total + (costs[part]?.[0] ?? 0), 0);
+  const sizes: number[] = [];
+  for (const { index, weight, price } of waiting) {
     if (sum + weight > most) continue;
     sum += weight;
     order.push(index);
+    sizes.push((sizes.at(-1) ?? size) + price);
   }
-  const attemptOf = (count: number): Attempt => {
-    const added = order.slice(0, count);
+  const attemptOf = (last: number): Attempt => {
+    const added = order.slice(0, last + 1);
     const weight = added.reduce((total, index) => total + (items[index]?.weight ?? 0), 0);
     const chosen = [...start.chosen, ...added].sort((a, b) => a - b);
     return { chosen, weight: start.weight + weight };
   };
-  return { order, attemptOf };
+  return { size, sizes, attemptOf };
 }
 
 /** The resource that is closest to its end, and what an estimated unit takes of it. */

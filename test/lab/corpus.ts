@@ -184,3 +184,17 @@ export function mixedRules(device: string): Sample {
   const list = all.sort((a, b) => a.at - b.at).map(({ rule }) => rule);
   return { name: '500 ports, 200 prefixes, 50 pairs', json: listingOf(list, device) };
 }
+
+/** Rules that count and drop a network each, but for a part of it that is accepted before: no card holds them. */
+export function crowdedRules(device: string, count: number): Sample {
+  const source = (addr: string, len: number): Json =>
+    match(payload('ip', 'saddr'), { prefix: { addr, len } });
+  const list = Array.from({ length: count }, (_, seed) => {
+    const network = `${1 + (seed >> 8)}.${seed & 255}`;
+    return [
+      [source(`${network}.7.0`, 24), { accept: null }],
+      [source(`${network}.0.0`, 16), COUNTER, DROP],
+    ];
+  });
+  return { name: `${count} counted networks`, json: listingOf(list.flat(), device) };
+}

@@ -1,20 +1,29 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { compileXdp, isXdpProfile, PROGRAM } from '../../src/backends/ebpf-offload/compile.ts';
-import { attachArgv, detachArgv } from '../../src/deploy/attachment.ts';
-
+import {
+  compileXdp,
+  isXdpProfile,
+  PROGRAM,
+  type XdpArtifact,
+} from '../../src/backends/ebpf-offload/compile.ts';
 import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
 import { ownerOf } from '../../src/deploy/owner-counts.ts';
-import type { Transport } from '../../src/deploy/transport.ts';
+import { type DeployPaths, generationPaths } from '../../src/deploy/paths.ts';
+import { rollbackXdp } from '../../src/deploy/rollback.ts';
+import { statusXdp } from '../../src/deploy/status.ts';
+import { undeployXdp } from '../../src/deploy/undeploy.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import { readJsonText } from '../../src/nft/ruleset-json.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import type { XdpProfile } from '../../src/profile/schema.ts';
 import { READY_BATCH, TEST_LAYOUT, testObject } from '../support/deploy-objects.ts';
+import { deployRequest, refusalOf } from '../support/deploy-requests.ts';
 import { labFacts, unwrap } from '../support/pipeline.ts';
 import { makeCorpus } from './corpus.ts';
-import { MAKE_DEVICE, probeLab, runInLab } from './lab.ts';
+import { MAKE_DEVICE, probeLab } from './lab.ts';
+import { type LabMachine, openLabMachine } from './machine.ts';
 
 const obstacle = probeLab();
 const inLab = it.skipIf(obstacle !== null);
@@ -22,125 +31,130 @@ const inLab = it.skipIf(obstacle !== null);
 /** What netdevsim's first device is called in the lab. */
 const DEVICE = 'eth0';
 
+let netdevsim: XdpProfile;
 let folder = '';
+let machine: LabMachine;
+let paths: DeployPaths;
 
-beforeAll(() => {
+// One boot for all tests: each leaves the device as it was.
+beforeAll(async () => {
+  if (obstacle !== null) return;
+  const profile = unwrap(await loadProfile('netdevsim'));
+  if (!isXdpProfile(profile)) throw new Error('bug: netdevsim is no XDP profile');
+  netdevsim = profile;
   folder = mkdtempSync(join(tmpdir(), 'nfo-lab-'));
+  paths = { bpffs: '/sys/fs/bpf', state: join(folder, 'state') };
+  machine = openLabMachine(folder, `${MAKE_DEVICE}\nethtool -K ${DEVICE} hw-tc-offload on`);
 });
 
-afterAll(() => rmSync(folder, { recursive: true }));
-
-function quote(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-/** A machine that answers as a NIC without a program would, and writes down what is run on it. */
-function recordingTransport(program: string): {
-  readonly transport: Transport;
-  readonly script: string[];
-} {
-  const script: string[] = [];
-  const prog = { id: 7, name: program };
-  let attached: object[] = [];
-  let filters: object[] = [];
-  const link = (): string => JSON.stringify([{ ifname: DEVICE, ifindex: 2, xdp: { attached } }]);
-  const answers: readonly (readonly [string, () => string])[] = [
-    ['id -u', () => '0\n'],
-    ['stat -f', () => 'bpf_fs\n'],
-    ['cat /proc', () => 'boot\n'],
-    ['ip -j', link],
-    ['tc -j filter', () => JSON.stringify(filters)],
-    ['bpftool -j prog show', () => JSON.stringify(prog)],
-    ['bpftool -j map dump', () => '[]'],
-    ['bpftool batch', () => '7: xdp\n'],
-  ];
-  const transport: Transport = {
-    async run(argv, { input } = {}) {
-      const text = argv.join(' ');
-      if (text.includes('net attach')) attached = [{ mode: 3, prog }];
-      if (text.includes('filter add')) filters = [{ options: { in_hw: true, prog } }];
-      const file = `input${script.length}`;
-      if (input !== undefined) writeFileSync(join(folder, file), input);
-      // The device's own words are asked for before and after, which nothing depends on here.
-      if (['mkdir', 'bpftool', 'tc'].includes(argv[0] ?? '')) {
-        script.push(`${argv.map(quote).join(' ')} <${input === undefined ? '/dev/null' : file}`);
-      }
-      const answer = answers.find(([start]) => text.startsWith(start));
-      return { code: argv[0] === 'ls' ? 2 : 0, stdout: answer?.[1]() ?? '', stderr: '' };
-    },
-    async writeFile(path, content) {
-      writeFileSync(join(folder, basename(path)), content);
-    },
-    async readFile() {
-      return null;
-    },
-    async remove() {},
-    async hold() {
-      return { line: 'locked', release: async () => {} };
-    },
-  };
-  return { transport, script };
-}
+afterAll(async () => {
+  if (obstacle !== null) return;
+  await machine.close();
+  rmSync(folder, { recursive: true });
+});
 
 it('says why the simulated NIC cannot be asked', ({ skip }) => {
   if (obstacle !== null) skip(obstacle);
 });
 
+function compiled(name: string, profile: XdpProfile): XdpArtifact {
+  const sample = makeCorpus(DEVICE).find((each) => each.name === name);
+  if (sample === undefined) throw new Error(`bug: no sample ${name}`);
+  const { classifier } = flatten(unwrap(readJsonText(sample.json, name)), labFacts('host'));
+  return unwrap(compileXdp(classifier, profile, { hook: 'tc' }));
+}
+
+/** Has a map to be filled, and counters. */
+function gated(): DeployRequest {
+  const counters = { ...TEST_LAYOUT, perCpu: false };
+  const elf = testObject({ gated: true, shared: true });
+  return deployRequest({ mode: 'offload', elf, maps: READY_BATCH, counters });
+}
+
+/** Counts one rule, as a filter of tc. */
+function counting(): DeployRequest {
+  const { elf, counters, owners } = compiled('counted 1', netdevsim);
+  const names = { program: PROGRAM, owners: owners.map(ownerOf) };
+  return deployRequest({ mode: 'offload-tc', elf, counters, ...names });
+}
+
+async function expectNothingLeft(): Promise<void> {
+  expect(await machine.sh('bpftool -j prog show; bpftool -j map show')).toBe('[]\n[]\n');
+  expect(await machine.sh(`tc qdisc show dev ${DEVICE}`)).not.toContain('clsact');
+}
+
+const device = DEVICE;
+
 inLab('loads for the device, fills, attaches; counters can be read', async () => {
-  const { transport, script } = recordingTransport('filter');
-  const request: DeployRequest = {
-    mode: 'offload',
-    ...{ device: DEVICE, program: 'filter', maps: READY_BATCH, force: false },
-    ...{ elf: testObject({ gated: true, shared: true }), owners: [], rulesetChecksum: '' },
-    ...{ counters: { ...TEST_LAYOUT, perCpu: false }, origin: null, confirm: null },
-  };
-  const paths = { bpffs: '/sys/fs/bpf', state: folder };
-  unwrap(await deployXdp(transport, request, paths));
-  const order = script.join('\n');
-  const places = ['prog load', "'batch'", 'net attach'].map((step) =>
-    order.indexOf(step.includes("'") ? step : step.split(' ').map(quote).join(' ')),
-  );
-  expect(places).toEqual([...places].sort((a, b) => a - b));
-  expect(places).not.toContain(-1);
-  const check = `
-ip -d link show dev ${DEVICE}
-bpftool -j map dump pinned /sys/fs/bpf/nft-offload/${DEVICE}/1/maps/ready
-bpftool -j map dump pinned /sys/fs/bpf/nft-offload/${DEVICE}/1/maps/counters`;
-  const { stdout, stderr } = await runInLab(`${MAKE_DEVICE}\n${order}\n${check}`, folder);
-  // bpftool 7.1 says so of every batch; that all of it was done is seen below (see `fillMaps`).
-  expect(stderr.replace(/^Error: reading batch file failed: .*$/m, '')).not.toMatch(/rror/);
-  expect(stdout).toContain('xdpoffload');
-  expect(stdout).toContain('"key":["0x00","0x00","0x00","0x00"],"value":["0x01"');
-  expect(stdout.match(/"0x00"/g)?.length).toBeGreaterThan(32);
+  const { transport } = machine;
+  unwrap(await deployXdp(transport, gated(), paths));
+  const status = unwrap(await statusXdp(transport, { device }, paths));
+  expect(status).toMatchObject({
+    attachment: { kind: 'ours', program: { mode: 'offload' }, beside: [] },
+    ...{ drift: [], counters: [{}, { hardware: { packets: 0, bytes: 0 } }] },
+  });
+  const { maps } = generationPaths(paths, device, 1);
+  const ready = await machine.sh(`bpftool -j map dump pinned ${maps}/ready`);
+  expect(ready).toContain('"key":["0x00","0x00","0x00","0x00"],"value":["0x01"');
+  const gone = unwrap(await undeployXdp(transport, { device, force: false }, paths));
+  expect(gone).toMatchObject({ removed: { mode: 'offload' }, left: [] });
+  await expectNothingLeft();
 });
 
-inLab('attaches as a filter of tc, replaces that, and takes it off', async () => {
-  const netdevsim = unwrap(await loadProfile('netdevsim'));
-  const sample = makeCorpus(DEVICE).find(({ name }) => name === 'counted 1');
-  if (!isXdpProfile(netdevsim) || sample === undefined) throw new Error('bug: not in the lab');
-  const ruleset = unwrap(readJsonText(sample.json, sample.name));
-  const { classifier } = flatten(ruleset, labFacts('host'));
-  const { elf, counters, owners } = unwrap(compileXdp(classifier, netdevsim, { hook: 'tc' }));
-  const { transport, script } = recordingTransport(PROGRAM);
-  const request: DeployRequest = {
-    ...{ mode: 'offload-tc', device: DEVICE, program: PROGRAM, maps: null, force: false, elf },
-    ...{ counters, owners: owners.map(ownerOf), rulesetChecksum: '', origin: null, confirm: null },
-  };
-  unwrap(await deployXdp(transport, request, { bpffs: '/sys/fs/bpf', state: folder }));
-  const pin = `/sys/fs/bpf/nft-offload/${DEVICE}/1`;
-  const words = (argv: readonly string[]): string => argv.map(quote).join(' ');
-  const { stdout, stderr } = await runInLab(
-    `${MAKE_DEVICE}
-ethtool -K ${DEVICE} hw-tc-offload on
-${script.join('\n')}
-bpftool -j map dump pinned ${pin}/maps/counters
-${words(attachArgv(DEVICE, 'offload-tc', `${pin}/program`, true))} && echo replaced
-${words(detachArgv(DEVICE, 'offload-tc'))} && echo removed
-tc -j filter show dev ${DEVICE} ingress`,
-    folder,
+inLab('attaches as a filter of tc, replaces that, goes back, and takes all of it off', async () => {
+  const { transport } = machine;
+  const mode = 'offload-tc';
+  unwrap(await deployXdp(transport, counting(), paths));
+  expect(await machine.sh(`tc -j filter show dev ${DEVICE} ingress`)).toMatch(
+    /"skip_sw":true,"in_hw":true/,
   );
-  expect(stderr).not.toMatch(/rror/);
-  expect(stdout).toMatch(/"skip_sw":true,"in_hw":true/);
-  expect(stdout).toContain('"value":["0x00"');
-  expect(stdout.trimEnd().split('\n').slice(-3)).toEqual(['replaced', 'removed', '[]']);
+  const changed = { ...counting(), rulesetChecksum: 'sha256:2' };
+  const second = unwrap(await deployXdp(transport, changed, paths));
+  expect(second).toMatchObject({ generation: 2, atomic: true, replaced: [{ mode }] });
+  const back = await rollbackXdp(transport, { device, to: null, force: false }, paths);
+  expect(unwrap(back)).toMatchObject({ from: 2, to: 1 });
+  expect(unwrap(await statusXdp(transport, { device }, paths))).toMatchObject({
+    attachment: { kind: 'ours', program: { mode }, rulesetChecksum: 'sha256:1', beside: [] },
+    ...{ drift: [], counters: [{ hardware: { packets: 0, bytes: 0 } }] },
+  });
+  const gone = unwrap(await undeployXdp(transport, { device, force: false }, paths));
+  expect(gone).toMatchObject({ removed: { mode }, left: [] });
+  await expectNothingLeft();
+});
+
+inLab('keeps the place for filters only where it was there before', async () => {
+  const { transport } = machine;
+  await machine.sh(`ethtool -K ${DEVICE} hw-tc-offload off`);
+  const refused = async (): Promise<readonly string[]> =>
+    refusalOf(await deployXdp(transport, counting(), paths));
+  expect(await refused()).toEqual(['deploy/nic-tc-off']);
+  await expectNothingLeft();
+  await machine.sh(`tc qdisc add dev ${DEVICE} clsact`);
+  expect(await refused()).toEqual(['deploy/nic-tc-off']);
+  const restore = `tc qdisc del dev ${DEVICE} clsact; ethtool -K ${DEVICE} hw-tc-offload on`;
+  await machine.sh(restore);
+});
+
+/** Switches of the simulated driver. */
+const DEBUG = '/sys/kernel/debug/netdevsim/netdevsim1';
+
+inLab.each<readonly [string, string, string, () => DeployRequest]>([
+  ['maps it does not have', 'deploy/nic-maps', 'true', () => ({ ...gated(), elf: testObject() })],
+  [
+    'programs',
+    'deploy/nic-unsupported',
+    `echo N > ${DEBUG}/bpf_bind_accept`,
+    () => ({ ...gated(), elf: testObject({ shared: true }), maps: null }),
+  ],
+  [
+    'programs of XDP',
+    'deploy/nic-unsupported',
+    `echo N > ${DEBUG}/ports/0/bpf_xdpoffload_accept; echo Y > ${DEBUG}/bpf_bind_accept`,
+    gated,
+  ],
+])('says what to do when a driver refuses %s', async (_, code, prepare, request) => {
+  await machine.sh(prepare);
+  const deployed = await deployXdp(machine.transport, request(), paths);
+  expect(refusalOf(deployed)).toEqual([code]);
+  await expectNothingLeft();
 });

@@ -78,7 +78,7 @@ it('runs and counts as the specialised classifier says', async () => {
   );
   await fc.assert(
     fc.asyncProperty(rulesets, tiers, async (ruleset, [name, structure]) => {
-      const pipeline = await runPipeline(ruleset, FACTS, name, 1, structure);
+      const pipeline = await runPipeline(ruleset, FACTS, name, 1, { structure });
       const wanted = outcomes(pipeline.artifact.classifier, 'tier');
       const dropped: Outcome[] = [];
       for (const [at, outcome] of wanted.entries()) {

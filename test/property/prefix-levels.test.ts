@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { chooseLengths } from '../../src/backends/ebpf-offload/choose-lengths.ts';
 import {
   expandedLength,
   expandPrefix,
@@ -83,4 +84,44 @@ it('expands without changing what is held', () => {
       expect(expanded.every(({ length }) => to.includes(length))).toBe(true);
     }),
   );
+});
+
+const groups = fc.uniqueArray(
+  fc.record({
+    lengths: fc.tuple(fc.integer({ min: 0, max: 8 }), fc.integer({ min: 0, max: 8 })),
+    keys: fc.integer({ min: 1, max: 20 }),
+  }),
+  { minLength: 1, maxLength: 30, selector: ({ lengths }) => lengths.join() },
+);
+
+it('expands several parts to longer lengths only, within the budget', () => {
+  fc.assert(
+    fc.property(groups, fc.integer({ min: 0, max: 4000 }), (all, usual) => {
+      const targets = chooseLengths(all, all.length, { usual, most: usual });
+      if (targets === null) throw new Error('as many look-ups as there are groups always do');
+      const grown = all.map(({ lengths, keys }, group) =>
+        lengths.reduce((count, length, part) => {
+          const to = targets[group]?.[part] ?? 0;
+          expect(to).toBeGreaterThanOrEqual(length);
+          return count * 2 ** (to - length);
+        }, keys),
+      );
+      const sum = (list: readonly number[]): number => list.reduce((total, n) => total + n, 0);
+      expect(sum(grown)).toBeLessThanOrEqual(Math.max(usual, sum(all.map(({ keys }) => keys))));
+      // Whatever is joined, with all the room there is nothing is left apart.
+      const free = { usual: Number.MAX_SAFE_INTEGER, most: Number.MAX_SAFE_INTEGER };
+      expect(new Set(chooseLengths(all, 1, free)?.map((to) => to.join())).size).toBe(1);
+    }),
+  );
+});
+
+it('takes more memory rather than too many look-ups', () => {
+  const ladder = [0, 1, 2, 3, 4].map((n) => ({ lengths: [8 - n, n], keys: 10 }));
+  const count = (most: number, budget: { usual: number; most: number }): number | undefined => {
+    const targets = chooseLengths(ladder, most, budget);
+    return targets === null ? undefined : new Set(targets.map((to) => to.join())).size;
+  };
+  expect(count(5, { usual: 50, most: 9999 })).toBe(5);
+  expect(count(3, { usual: 50, most: 9999 })).toBe(3);
+  expect(count(3, { usual: 50, most: 60 })).toBeUndefined();
 });

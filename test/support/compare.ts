@@ -1,5 +1,6 @@
-import type { Structure } from '../../src/backends/backend.ts';
+import type { AttachHook, Structure } from '../../src/backends/backend.ts';
 import type { XdpArtifact } from '../../src/backends/ebpf-offload/compile.ts';
+import { HOOKS } from '../../src/backends/ebpf-offload/hook.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
 import { type Outcome, prepare } from '../../src/ir/evaluate.ts';
 import type { Facts } from '../../src/ir/facts.ts';
@@ -65,6 +66,8 @@ export interface CompareOptions {
   readonly complete?: boolean;
   /** Name of a profile; `xdp-native` when left out. */
   readonly profile?: string;
+  /** What kind of program it is; `xdp` when left out. */
+  readonly hook?: AttachHook;
   /** Of the instructions that the whole program takes, the share that the tier has room for. */
   readonly share?: number;
   /** How rules are asked; `auto` when left out. */
@@ -204,20 +207,19 @@ function isExact(
 }
 
 /** Loads the object and, as deploying does, fills its sets before it decides anything. */
-async function loadAndRun(
+async function loadFilled(
   lab: KernelLab,
   { elf, files }: XdpArtifact,
-  frames: readonly Uint8Array[],
-): Promise<{ readonly loaded: LoadedXdp; readonly actions: Uint8Array }> {
+  hook: AttachHook,
+): Promise<LoadedXdp> {
   return withElfFile(elf, async (path) => {
-    const loaded = await lab.loadXdp(path);
+    const loaded = await lab.loadXdp(path, hook);
     const batch = files.find(({ suffix }) => suffix === '.maps');
     if (batch !== undefined) await fillXdp(loaded, batch.content);
-    return { loaded, actions: await lab.runXdp(loaded, frames) };
+    return loaded;
   });
 }
 
-const XDP_DROP = 1;
 const NOTHING = new Uint8Array(0);
 
 /** Whether nft lists a rule otherwise than the kernel has it, so that it is not fully known. */
@@ -233,15 +235,11 @@ export async function compareWithKernel(
   text: string,
   given: CompareOptions,
 ): Promise<Comparison> {
-  const { facts, unknowns = false } = given;
+  const { facts, unknowns = false, hook = 'xdp' } = given;
   await lab.loadRuleset(text);
-  const pipeline = await runPipeline(
-    await readLabRuleset(lab),
-    facts,
-    given.profile,
-    given.share,
-    given.structure,
-  );
+  const ruleset = await readLabRuleset(lab);
+  const { profile, share, structure = 'auto' } = given;
+  const pipeline = await runPipeline(ruleset, facts, profile, share, { hook, structure });
   const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
@@ -249,9 +247,9 @@ export async function compareWithKernel(
   const sent = stamped.flatMap((frame, index) =>
     hookVerdict(observation, index, 'ingress') === 'unsent' ? [] : { frame, index },
   );
-  const { loaded, actions } = await loadAndRun(
-    lab,
-    pipeline.artifact,
+  const loaded = await loadFilled(lab, pipeline.artifact, hook);
+  const actions = await lab.runXdp(
+    loaded,
     sent.map(({ frame }) => frame),
   );
   const tier = prepare(pipeline.artifact.classifier, { mode: 'tier', mac: facts.mac });
@@ -267,7 +265,7 @@ export async function compareWithKernel(
       isExcused: pipeline.isCrowded || isLeftToKernel(packet, pipeline.isScarce),
       hooks: LAB_HOOKS.map((hook) => hookVerdict(observation, index, hook)).join(' '),
       kernel: fateOf(observation, index, packet, facts, pipeline.classifier.stages),
-      program: actions[at] === XDP_DROP,
+      program: actions[at] === HOOKS[hook].drop,
       interpreter: pipeline.drops(frame),
       tier: tier(packet),
       reference: reference(packet),
@@ -314,20 +312,15 @@ export async function compareAttached(
     options.facts,
     options.profile,
     options.share,
-    options.structure,
+    { hook: options.hook ?? 'xdp', structure: options.structure ?? 'auto' },
   );
   const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);
   const without = await lab.observe(frames);
   await lab.resetCounters();
-  const attached = await withElfFile(pipeline.artifact.elf, async (path) => {
-    await lab.attachXdp(path, options.mode);
-    try {
-      return await lab.observe(frames);
-    } finally {
-      await lab.detachXdp();
-    }
-  });
+  const loaded = await loadFilled(lab, pipeline.artifact, options.hook ?? 'xdp');
+  await lab.attachXdp(loaded, options.mode);
+  const attached = await lab.observe(frames).finally(() => lab.detachXdp());
   const differences: Difference[] = [];
   const totals = { frames: 0, kernelDrops: 0, programDrops: 0, exact: 0 };
   for (const [index, frame] of frames.entries()) {

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
+import type { AttachHook } from '../../src/backends/backend.ts';
 import { buildLabHelper, runLabHelper } from './lab-helper.ts';
 import { openLabNamespaces, runInside } from './lab-network.ts';
 import {
@@ -31,7 +32,8 @@ export type HookVerdict = 'accepted' | 'dropped' | 'unreached' | 'unsent';
 /** All hooks' verdicts of every frame, two bits a hook; read with `hookVerdict`. */
 export type Observation = Uint16Array;
 
-export type XdpMode = 'native' | 'generic';
+/** `clsact`: a cls_bpf filter with direct action, as a NIC runs it, here in the stack. */
+export type XdpMode = 'native' | 'generic' | 'clsact';
 
 /**
  * Two network namespaces: a receiver with the ruleset under test, and a sender at the other end of
@@ -58,11 +60,14 @@ export interface KernelLab {
   /** `observe` for one hook. */
   nftVerdicts(frames: readonly Uint8Array[], hook: LabHook): Promise<readonly HookVerdict[]>;
   /** Loads and pins the first program of an ELF object, until `close`. */
-  loadXdp(elfPath: string): Promise<LoadedXdp>;
+  loadXdp(elfPath: string, hook?: AttachHook): Promise<LoadedXdp>;
   /** One action a frame, by BPF_PROG_TEST_RUN; 255 for frames below 14 bytes. */
   runXdp(program: LoadedXdp, frames: readonly Uint8Array[]): Promise<Uint8Array>;
   readMap(program: LoadedXdp, name: string): Promise<readonly MapElement[]>;
-  /** Attaches to the receiver's eth0, from the object file (section `xdp`) or as loaded. */
+  /**
+   * Attaches to the receiver's eth0, from the object file (section `xdp`) or as loaded; what `clsact`
+   * runs sees tagged frames without their tag.
+   */
   attachXdp(program: LoadedXdp | string, mode: XdpMode): Promise<void>;
   detachXdp(): Promise<void>;
   /** A command inside the receiver's namespace; gives its standard output. */
@@ -162,8 +167,10 @@ export async function openKernelLab(
     const flag = mode === 'native' ? 'xdpdrv' : 'xdpgeneric';
     return runInside(receiver, ['ip', 'link', 'set', 'dev', 'eth0', flag, ...source]);
   };
+  const tc = (...words: readonly string[]) => runInside(receiver, ['tc', ...words]);
   const detachXdp = async () => {
-    if (attached !== null) await setXdp(attached, 'off');
+    if (attached === 'clsact') await tc('qdisc', 'del', 'dev', 'eth0', 'clsact');
+    else if (attached !== null) await setXdp(attached, 'off');
     attached = null;
   };
 
@@ -181,15 +188,22 @@ export async function openKernelLab(
       const observation = await observe(frames);
       return frames.map((_, index) => hookVerdict(observation, index, hook));
     },
-    async loadXdp(elfPath) {
+    async loadXdp(elfPath, hook = 'xdp') {
       store ??= await openXdpStore();
-      return store.load(elfPath);
+      return store.load(elfPath, hook);
     },
     runXdp: (program, frames) => runLoadedXdp(helper, program, frames),
     readMap: readXdpMap,
     async attachXdp(program, mode) {
       await detachXdp();
-      if (typeof program === 'string') await setXdp(mode, 'obj', program, 'sec', 'xdp');
+      if (mode === 'clsact') {
+        const what =
+          typeof program === 'string'
+            ? ['obj', program, 'sec', 'tc']
+            : ['object-pinned', program.pin];
+        await tc('qdisc', 'add', 'dev', 'eth0', 'clsact');
+        await tc('filter', 'add', 'dev', 'eth0', 'ingress', 'bpf', 'da', 'skip_hw', ...what);
+      } else if (typeof program === 'string') await setXdp(mode, 'obj', program, 'sec', 'xdp');
       else await setXdp(mode, 'pinned', program.pin);
       attached = mode;
     },

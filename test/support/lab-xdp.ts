@@ -1,10 +1,11 @@
 import { mkdir, mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { AttachHook } from '../../src/backends/backend.ts';
 import { runLabHelper } from './lab-helper.ts';
 import { runCommand } from './run-command.ts';
 
-/** An XDP program in the kernel, pinned together with its maps. */
+/** A program for XDP or cls_bpf in the kernel, pinned together with its maps. */
 export interface LoadedXdp {
   readonly pin: string;
   /** Each map is pinned in here under its name in the ELF file (dots become underscores). */
@@ -19,7 +20,7 @@ export interface MapElement {
 
 /** Loaded programs on a BPF file system of their own. */
 export interface XdpStore {
-  load(elfPath: string): Promise<LoadedXdp>;
+  load(elfPath: string, hook: AttachHook): Promise<LoadedXdp>;
   close(): Promise<void>;
 }
 
@@ -29,12 +30,13 @@ export async function openXdpStore(): Promise<XdpStore> {
   await runCommand('mount', ['-t', 'bpf', 'bpf', directory]);
   let count = 0;
   return {
-    async load(elfPath) {
+    async load(elfPath, hook) {
       const pin = join(directory, `program${count}`);
       const mapDirectory = join(directory, `maps${count}`);
       count += 1;
       await mkdir(mapDirectory);
-      const where = [elfPath, pin, 'type', 'xdp', 'pinmaps', mapDirectory];
+      const type = hook === 'tc' ? 'classifier' : 'xdp';
+      const where = [elfPath, pin, 'type', type, 'pinmaps', mapDirectory];
       await runCommand('bpftool', ['prog', 'load', ...where]);
       return { pin, mapDirectory };
     },
@@ -46,8 +48,8 @@ export async function openXdpStore(): Promise<XdpStore> {
 }
 
 /**
- * The XDP action of every frame (XDP_DROP is 1, XDP_PASS 2), by BPF_PROG_TEST_RUN; 255 for a frame
- * below 14 bytes, which the kernel refuses there.
+ * What the program returns for every frame (XDP_DROP is 1, TC_ACT_SHOT 2), by BPF_PROG_TEST_RUN, the
+ * lowest byte of it; 255 for a frame below 14 bytes, which the kernel refuses there.
  */
 export function runLoadedXdp(
   helper: string,

@@ -1,11 +1,12 @@
-import type { Structure } from '../../src/backends/backend.ts';
 import {
+  type CompileOptions,
   compileXdp,
   isXdpProfile,
   type XdpArtifact,
 } from '../../src/backends/ebpf-offload/compile.ts';
 import { dialectOf } from '../../src/backends/ebpf-offload/dialect.ts';
 import { fillMemory } from '../../src/backends/ebpf-offload/fill.ts';
+import { HOOKS } from '../../src/backends/ebpf-offload/hook.ts';
 import { loadProgram } from '../../src/backends/ebpf-offload/interpret.ts';
 import { createMemory } from '../../src/backends/ebpf-offload/memory.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
@@ -86,27 +87,30 @@ function withRoom(profile: XdpProfile): XdpProfile {
 }
 
 /** The whole program, or what `plan` takes where there is room for a share of its instructions only. */
+/** What else a program may be compiled for. */
+type How = Pick<CompileOptions, 'hook' | 'structure'>;
+
 async function compileShare(
   ruleset: Ruleset,
   facts: Facts,
   profileName: string,
   share: number,
-  structure: Structure,
+  how: How,
 ): Promise<Pick<Pipeline, 'classifier' | 'artifact' | 'isCrowded' | 'isCut' | 'isScarce'>> {
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, withRoom(profile), { structure });
+  const compiled = compileXdp(classifier, withRoom(profile), how);
   const artifact = unwrap(compiled);
   const isCrowded = ({ diagnostics }: Result<unknown>): boolean =>
     diagnostics.some(({ code }) => code === 'ebpf/pending-counters');
-  const isScarce = dialectOf(profile).scarceInsns;
+  const isScarce = !dialectOf(profile).walksExtensions;
   if (share === 1) {
     return { classifier, artifact, isCrowded: isCrowded(compiled), isCut: false, isScarce };
   }
   const value = Math.floor(share * (artifact.usage[0]?.used ?? 0));
   const limits = { ...profile.limits, insns: { ...profile.limits.insns, value } };
-  const situation = { ruleset, facts, concessions: [], replyPorts: null };
+  const situation = { ruleset, facts, concessions: [], replyPorts: null, ...how };
   const placed = placeXdp(situation, { ...profile, limits });
   const { flattened, artifact: cut, choice } = unwrap(placed);
   const isCut = choice !== null;
@@ -120,16 +124,16 @@ export async function runPipeline(
   facts: Facts,
   profileName = 'xdp-native',
   share = 1,
-  structure: Structure = 'auto',
+  how: How = {},
 ): Promise<Pipeline> {
-  const compiled = await compileShare(ruleset, facts, profileName, share, structure);
+  const compiled = await compileShare(ruleset, facts, profileName, share, how);
   const { artifact } = compiled;
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
   fillMemory(memory, artifact.sets);
   return {
     ...compiled,
-    drops: (frame) => machine.run(frame).action === 1,
+    drops: (frame) => machine.run(frame).action === HOOKS[how.hook ?? 'xdp'].drop,
     counted: () => {
       const { counters } = artifact;
       if (counters === null) return [];

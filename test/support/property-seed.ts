@@ -4,5 +4,5 @@
  */
 import fc from 'fast-check';
 
-const asked = process.env.PROPERTY_SEED ?? '1';
+const asked = process.env['PROPERTY_SEED'] ?? '1';
 if (asked !== 'random') fc.configureGlobal({ seed: Number(asked) });

@@ -1,3 +1,4 @@
+import type { AttachHook } from '../../src/backends/backend.ts';
 import type { Facts } from '../../src/ir/facts.ts';
 import type { CompareOptions } from './compare.ts';
 import type { LabHook } from './lab-oracle.ts';
@@ -15,6 +16,7 @@ export interface Variant {
   readonly unknowns: boolean;
   readonly complete: boolean;
   readonly profile: string;
+  readonly hook: AttachHook;
   readonly inetIngress: boolean;
   /** See `CompareOptions`. */
   readonly share: number;
@@ -39,6 +41,7 @@ function variant(
     unknowns: false,
     complete: true,
     profile: 'xdp-native',
+    hook: 'xdp',
     inetIngress: false,
     share: 1,
     topology: 'plain',
@@ -129,6 +132,7 @@ export const VARIANTS: readonly Variant[] = [
   variant('router, simulated card', ROUTER, labFacts('router'), SIMULATED),
   variant('tier too small', HOST, labFacts('host'), { ...PARTLY, share: 0.5, inetIngress: true }),
   variant('router, card', ROUTER, labFacts('router'), CARD),
+  variant('host, card, cls_bpf', HOST, labFacts('host'), { ...CARD, hook: 'tc' }),
   variant('no role', HOST, labFacts(null), PARTLY),
   variant('no mac', HOST, { ...labFacts('host'), mac: null }, PARTLY),
   variant('no addresses', HOST, { ...labFacts('host'), localAddresses: null }, PARTLY),
@@ -203,8 +207,8 @@ export const PATH_VARIANTS: readonly Variant[] = [
 
 /** What `compareWithKernel` has to know of a variant. */
 export function optionsOf(
-  { facts, unknowns, complete, profile, share }: Variant,
+  { facts, unknowns, complete, profile, hook, share }: Variant,
   frames: readonly Uint8Array[],
 ): CompareOptions {
-  return { facts, unknowns, complete, profile, share, frames };
+  return { facts, unknowns, complete, profile, hook, share, frames };
 }

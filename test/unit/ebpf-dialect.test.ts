@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { checkDialect } from '../../src/backends/ebpf-offload/check-dialect.ts';
-import { type Dialect, dialectOf } from '../../src/backends/ebpf-offload/dialect.ts';
+import { isXdpProfile } from '../../src/backends/ebpf-offload/compile.ts';
+import { HOOKS } from '../../src/backends/ebpf-offload/hook.ts';
 import {
   add,
   and32,
@@ -18,6 +19,7 @@ import {
   ldMapValue,
   ldx,
   le,
+  lsh,
   mod,
   mov,
   mul,
@@ -32,12 +34,24 @@ import {
   XDP_MD,
 } from '../../src/backends/ebpf-offload/insn.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import type { XdpProfile } from '../../src/profile/schema.ts';
+import { assembled } from '../support/ebpf-programs.ts';
 import { unwrap } from '../support/pipeline.ts';
 
-async function cardDialect(): Promise<Dialect> {
+async function loadCard(): Promise<XdpProfile> {
   const profile = unwrap(await loadProfile('agilio'));
-  if (profile.kind !== 'xdp-offload') throw new Error('bug: agilio is no card');
-  return dialectOf(profile);
+  if (!isXdpProfile(profile)) throw new Error('bug: agilio is no card');
+  return profile;
+}
+
+/** Rules that hold whatever a profile refuses. */
+const LIMITS = ['data-sections', 'far-jumps', 'packet-depth', 'returns', 'stack'];
+
+/** The card, refusing one form only. */
+function refusing(card: XdpProfile, form: string): XdpProfile {
+  const value = (LIMITS.includes(form) ? [] : [form]) as typeof card.instructions.refused.value; // from the table
+  const refused = { ...card.instructions.refused, value };
+  return { ...card, instructions: { ...card.instructions, refused } };
 }
 
 const end: readonly Insn[] = [label('out'), mov(r0, 2), exit()];
@@ -134,13 +148,33 @@ const violations: readonly (readonly [rule: string, insn: string, insns: readonl
     ],
   ],
   ['data-sections', 'r1 = ', [ldMapValue(r1, '.rodata', 0), ...end]],
-  ['loops', 'goto again', [label('again'), mov(r0, 1), ja('again'), ...end]],
+  [
+    'packet-depth',
+    'r1 = *(u8 *)(r3 + 15)',
+    [
+      ...packet,
+      ldx(1, r1, r6, 0),
+      lsh(r1, 3),
+      mov(r3, r6),
+      add(r3, r1),
+      ldx(1, r1, r3, 15),
+      ...end,
+    ],
+  ],
+  ['stack', '*(u64 *)(r10 - 264) = r1', [mov(r1, 0), stx(8, r10, -264, r1), ...end]],
+  ['returns', 'exit', [mov(r0, 4), exit()]],
+  [
+    'far-jumps',
+    'goto L32769',
+    [ja('out'), ...Array.from({ length: 0x8000 }, () => mov(r0, 0)), ...end],
+  ],
+  ['loops', 'goto L0', [label('again'), mov(r0, 1), ja('again'), ...end]],
   ['calls', 'raw code=0x85', [{ ...raw, code: 0x85, src: 1, imm: 1 }, ...end]],
 ];
 
 it.each(violations)('names the rule and the instruction: %s', async (rule, insn, insns) => {
-  const dialect = { ...(await cardDialect()), refused: new Set([rule]) } as Dialect; // from the table
-  const [first, ...others] = checkDialect(insns, dialect, 'card');
+  const card = refusing(await loadCard(), rule);
+  const [first, ...others] = checkDialect(assembled(insns), card, HOOKS.xdp);
   expect(others).toEqual([]);
   expect(first).toMatchObject({ code: 'ebpf/dialect' });
   expect(first?.message).toContain(`(${insn}`);
@@ -148,12 +182,12 @@ it.each(violations)('names the rule and the instruction: %s', async (rule, insn,
 });
 
 it('knows every rule that a profile can name', async () => {
-  const { refused } = await cardDialect();
+  const { instructions } = await loadCard();
   const tested = violations.map(([rule]) => rule);
-  expect([...refused].filter((rule) => !tested.includes(rule))).toEqual([]);
+  expect(instructions.refused.value.filter((rule) => !tested.includes(rule))).toEqual([]);
 });
 
 it('takes what the card takes', async () => {
   const insns = [...lookUp('m'), mov(r1, 1), atomicAdd(8, r0, 0, r1), ...end];
-  expect(checkDialect(insns, await cardDialect(), 'card')).toEqual([]);
+  expect(checkDialect(assembled(insns), await loadCard(), HOOKS.xdp)).toEqual([]);
 });

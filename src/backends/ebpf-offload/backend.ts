@@ -3,6 +3,7 @@ import type { Test } from '../../ir/ruleset.ts';
 import type { XdpProfile } from '../../profile/schema.ts';
 import type { Backend } from '../backend.ts';
 import { capabilitiesOf, compileXdp, isXdpProfile, type XdpArtifact } from './compile.ts';
+import { dialectOf, mergesRules } from './dialect.ts';
 import { fillMemory } from './fill.ts';
 import { HOOKS } from './hook.ts';
 import { loadProgram } from './interpret.ts';
@@ -30,6 +31,17 @@ function estimateInsns({ tests, counts }: Entry, hasData: boolean): number {
   return tests.reduce((sum, test) => sum + estimateTest(test, hasData), 1 + 4 * counts.length);
 }
 
+/** A rule that shares a look-up with many others takes such a part of an NFP instruction (measured). */
+const SHARES = 16;
+/** NFP instructions of one BPF instruction, about: bench/NFP.md. */
+const NFP_INSNS = 2;
+
+/** NFP instructions for an entry, in parts of one, where rules become one look-up unless they count. */
+function estimateShares(entry: Entry): number {
+  const alone = SHARES * NFP_INSNS * estimateInsns(entry, true);
+  return entry.counts.length > 0 || entry.tests.some(({ kind }) => kind === 'unknown') ? alone : 1;
+}
+
 /** XDP, in the driver, before the stack or on the NIC. */
 export const xdpBackend: Backend<XdpProfile, XdpArtifact> = {
   serves: isXdpProfile,
@@ -37,17 +49,21 @@ export const xdpBackend: Backend<XdpProfile, XdpArtifact> = {
     loopedCopies: receive.loopedCopies.value,
     switchesGroOff: receive.gro.value === 'switched-off',
   }),
+  decidesAlike: true,
   capabilitiesOf,
-  estimatesOf: ({ limits, instructions }) => ({
-    room: [
-      {
-        resource: 'insns',
-        limit: Math.min(limits.insns.value, limits.deviceInsns?.value ?? Number.POSITIVE_INFINITY),
-      },
-    ],
-    costOf: (entry) => [estimateInsns(entry, instructions.dataSections.value)],
-    isExact: false,
-  }),
+  estimatesOf: (profile) => {
+    const { limits, instructions } = profile;
+    const { deviceInsns } = limits;
+    if (deviceInsns !== undefined && mergesRules(dialectOf(profile))) {
+      const room = [{ resource: 'device-insns', limit: deviceInsns.value * SHARES }];
+      return { room, costOf: (entry) => [estimateShares(entry)], isExact: false };
+    }
+    return {
+      room: [{ resource: 'insns', limit: limits.insns.value }],
+      costOf: (entry) => [estimateInsns(entry, instructions.dataSections.value)],
+      isExact: false,
+    };
+  },
   compile: compileXdp,
   isTooBig: (diagnostics) =>
     diagnostics.every(({ code }) => code === 'ebpf/too-big' || code === 'ebpf/jump-too-far'),

@@ -1,18 +1,25 @@
-import { type Diagnostic, errorAt } from '../../support/diagnostics.ts';
-import type { Dialect, Refused } from './dialect.ts';
+import type { XdpProfile } from '../../profile/schema.ts';
+import { type Diagnostic, errorAt, type Place } from '../../support/diagnostics.ts';
+import type { Assembly } from './assemble.ts';
+import type { Refused } from './dialect.ts';
+import { disassemble } from './disassemble.ts';
 import { formatInsn } from './format.ts';
+import type { Hook } from './hook.ts';
 import { HELPER, type Insn, SKB, XDP_MD } from './insn.ts';
-import { layOut } from './layout.ts';
-import { CALL } from './opcodes.ts';
-import { type Known, sourceValue, trackValues, type Value } from './track.ts';
+import { isNear, jumpDistance, layOut } from './layout.ts';
+import { CALL, JA32 } from './opcodes.ts';
+import { constantOf, type Known, sourceValue, trackValues, type Value } from './track.ts';
 
 /** Pseudo source register of a call into the same program: BPF_PSEUDO_CALL, include/uapi/linux/bpf.h. */
 const PSEUDO_CALL = 1;
 /** Words of 4 bytes: what a device tells apart in a map's value. */
 const WORD = 4;
 
-/** What a device refuses, and what its maps do not do. */
-type Rule = Refused | 'data-sections';
+/** MAX_BPF_STACK in include/linux/filter.h, MAX_PACKET_OFF in kernel/bpf/verifier.c. */
+const VERIFIED = { stack: 512, packetDepth: 65_535 };
+
+/** What a device refuses, and what else its profile limits. */
+type Rule = Refused | 'data-sections' | 'far-jumps' | 'packet-depth' | 'returns' | 'stack';
 
 const MEANING: Readonly<Record<Rule, string>> = {
   'data-sections': 'no read-only data',
@@ -32,6 +39,10 @@ const MEANING: Readonly<Record<Rule, string>> = {
   'mixed-pointers': 'an instruction always reaches the same kind of memory',
   loops: 'jumps only go forward',
   calls: 'no calls inside the program',
+  'far-jumps': 'jumps of 16 bits',
+  'packet-depth': 'no access so deep in the frame',
+  returns: 'nothing returned but the constants for drop and continue',
+  stack: 'no access so deep in the stack',
 };
 
 interface Access {
@@ -140,41 +151,97 @@ function findReadAtomics(insns: readonly Insn[], values: readonly (Known | null)
   return wrong;
 }
 
+/** How far behind r10 the stack is reached; what is not known is another rule's. */
+function stackDepth(insn: Insn, known: Known): number {
+  if (insn.kind === 'call') {
+    const key = known.registers[2];
+    return key?.kind === 'stack' ? -(key.offset ?? 0) : 0;
+  }
+  const pointer = pointerOf(insn, known);
+  return pointer?.kind === 'stack' ? -((pointer.offset ?? 0) + (accessOf(insn)?.offset ?? 0)) : 0;
+}
+
+/** Bytes from the frame's start to the end of what is reached: max_pkt_offset of the kernel's verifier. */
+function packetDepth(insn: Insn, known: Known): number {
+  const pointer = pointerOf(insn, known);
+  const access = accessOf(insn);
+  if (pointer?.kind !== 'packet' || access === null) return 0;
+  return pointer.most + access.offset + access.size;
+}
+
+function isReturned(known: Known, { drop, pass }: Hook): boolean {
+  const value = known.registers[0];
+  if (value?.kind !== 'number' || value.min !== value.max) return false;
+  return [drop, pass].some((verdict) => constantOf(64, verdict) === value.min);
+}
+
+/** Limits of the profile that one instruction exceeds. */
+function limitProblems(insn: Insn, known: Known, { limits }: XdpProfile, hook: Hook): Rule[] {
+  const problems: Rule[] = [];
+  if (stackDepth(insn, known) > limits.stack.value) problems.push('stack');
+  if (packetDepth(insn, known) > limits.packetDepth.value) problems.push('packet-depth');
+  if (insn.kind === 'exit' && !isReturned(known, hook)) problems.push('returns');
+  return problems;
+}
+
+function placeOf(rule: string): Place {
+  return { kind: 'ruleset', path: rule };
+}
+
+/** Whether a device asks for more than the kernel's own verifier checks. */
+function isStrict({ limits, instructions }: XdpProfile): boolean {
+  return (
+    instructions.refused.value.length > 0 ||
+    limits.stack.value < VERIFIED.stack ||
+    limits.packetDepth.value < VERIFIED.packetDepth
+  );
+}
+
 /**
- * Whether a program keeps to a dialect: every violation names the rule and the instruction. Programs
- * that `selectProgram` makes have none; this proves it for each one.
+ * Whether the bytes of a program keep to what a profile says: every violation names the rule and the
+ * instruction. Programs that `compileXdp` makes have none; this proves it for each one.
  */
-export function checkDialect(
-  insns: readonly Insn[],
-  { refused, dataSections }: Dialect,
-  device: string,
-): Diagnostic[] {
-  const { slots, targets } = layOut(insns);
+export function checkDialect(assembly: Assembly, profile: XdpProfile, hook: Hook): Diagnostic[] {
+  const { dataSections, gotol, refused } = profile.instructions;
+  const usesData = assembly.relocations.some(({ kind }) => kind === 'value');
+  const strict = isStrict(profile);
+  if (!strict && gotol.value.allowed && (dataSections.value || !usesData)) return [];
+  const insns = disassemble(assembly.code, assembly);
+  const layout = layOut(insns);
   const report = (rule: Rule, index: number): Diagnostic => {
     const insn = insns[index];
-    const text = insn === undefined ? '' : formatInsn(insn);
-    const message = `insn ${slots[index]} (${text}): ${device} takes ${MEANING[rule]} (${rule})`;
-    return errorAt('ebpf/dialect', message);
+    const [text, from] =
+      insn === undefined || insn.kind === 'label' ? ['', null] : [formatInsn(insn), insn.rule];
+    const message = `insn ${layout.slots[index]} (${text}): ${profile.name} takes ${MEANING[rule]} (${rule})`;
+    return errorAt('ebpf/dialect', message, from === null ? {} : { place: placeOf(from) });
   };
-  const inData = insns.flatMap(({ kind }, index) =>
-    kind === 'ld_map_value' && !dataSections ? report('data-sections', index) : [],
-  );
-  if (refused.size === 0) return inData;
+  const always = insns.flatMap((insn, index) => {
+    const isFar = insn.kind === 'raw' ? insn.code === JA32 : !isNear(jumpDistance(layout, index));
+    const found: Rule[] = [];
+    if (isFar && !gotol.value.allowed) found.push('far-jumps');
+    if (insn.kind === 'ld_map_value' && !dataSections.value) found.push('data-sections');
+    return found.map((rule) => report(rule, index));
+  });
+  if (!strict) return always;
   const values = trackValues(insns);
   if (values === null) {
     const back = insns.findIndex((_, index) => {
-      const target = targets[index] ?? -1;
+      const target = layout.targets[index] ?? -1;
       return target !== -1 && target <= index;
     });
-    return [...inData, report('loops', back)];
+    return [...always, report('loops', back)];
   }
+  const isRefused: ReadonlySet<Rule> = new Set(refused.value);
   const readAtomics = findReadAtomics(insns, values);
   const others = insns.flatMap((insn, index) => {
     const known = values[index] ?? null;
     if (known === null) return [];
-    const found = problemsOf(insn, known);
-    if (readAtomics.has(index)) found.push('read-of-atomic');
-    return found.filter((rule) => refused.has(rule)).map((rule) => report(rule, index));
+    const forms: Rule[] = problemsOf(insn, known);
+    if (readAtomics.has(index)) forms.push('read-of-atomic');
+    const found = forms.filter((rule) => isRefused.has(rule));
+    return [...found, ...limitProblems(insn, known, profile, hook)].map((rule) =>
+      report(rule, index),
+    );
   });
-  return [...inData, ...others];
+  return [...always, ...others];
 }

@@ -18,12 +18,12 @@ import {
   type Result,
   succeed,
 } from '../../support/diagnostics.ts';
-import type { Artifact, AttachHook, CounterLayout, Structure } from '../backend.ts';
+import type { Artifact, AttachHook, CounterLayout, OutputFile, Structure } from '../backend.ts';
 import { isLoadable } from './ask.ts';
 import { TREES } from './ask-table.ts';
 import { type Assembly, assemble } from './assemble.ts';
 import { checkDialect } from './check-dialect.ts';
-import { type Dialect, dialectOf } from './dialect.ts';
+import { type Dialect, dialectOf, mergesRules } from './dialect.ts';
 import { type BpfObject, writeElf } from './elf.ts';
 import { writeBatch } from './fill.ts';
 import { formatListing } from './format.ts';
@@ -37,8 +37,9 @@ import { inOrder, selectProgram } from './select.ts';
 import type { SetMap } from './set-map.ts';
 import { chooseStructure, structureProblem } from './structure.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
+
 import { formatTables, tableCosts, tableUsage } from './tree-format.ts';
-import { findTooBig, ruleCosts, usageOf } from './usage.ts';
+import { findHopeless, findTooBig, ruleCosts, usageOf } from './usage.ts';
 
 /** The program's name. */
 export const PROGRAM = 'nft_offload';
@@ -85,10 +86,10 @@ function wideProblem(test: Test): string | null {
 }
 
 /** Bytes of a frame in front of the headers at most: Ethernet and one tag, then IP. */
-function headerStarts({ scarceInsns }: Dialect) {
+function headerStarts({ walksExtensions }: Dialect) {
   const network = 18;
   // IPv4 with all options; where IPv6 extension headers are walked, OFFSET_MASK in prologue.ts.
-  return { ll: 0, nh: network, th: network + (scarceInsns ? 60 : 0x3fff) };
+  return { ll: 0, nh: network, th: network + (walksExtensions ? 0x3fff : 60) };
 }
 
 /** What programs of this backend can evaluate under a profile. */
@@ -176,10 +177,10 @@ export function compileXdp(
     options.specialised ?? specialise(classifier, { ...capabilitiesOf(profile), mayMiscount });
   const dialect = dialectOf(profile);
   const hook = HOOKS[options.hook ?? 'xdp'];
-  // Where code is scarce, one look-up in a hash map takes the place of many questions.
-  const isMerged = dialect.scarceInsns && dialect.hashMaps !== null;
-  const merged = isMerged ? mergeAlternatives(specialised.classifier) : null;
+  const merged = mergesRules(dialect) ? mergeAlternatives(specialised.classifier) : null;
   const decided = merged?.classifier ?? specialised.classifier;
+  const hopeless = findHopeless(profile, decided);
+  if (hopeless.length > 0) return fail(...hopeless);
   const structure = options.structure ?? 'auto';
   const problem = structureProblem(profile, dialect, structure);
   if (problem !== null) return fail(problem);
@@ -224,14 +225,13 @@ export function compileXdp(
   ];
   const refusals = [
     ...findTooBig(profile, tidy, usage, maps),
-    ...checkDialect(tidy, dialect, profile.name),
+    ...checkDialect(assembly, profile, hook),
   ];
   if (refusals.length > 0) return fail(...refusals);
   const elf = writeElf(object);
-  const fill = sets.length === 0 ? [] : [{ suffix: '.maps', content: writeBatch(sets) }];
   return succeed(
     {
-      files: [{ suffix: '', content: elf }, ...fill],
+      files: [{ suffix: '', content: elf }, ...(sets.length === 0 ? [] : [batchOf(sets)])],
       usage,
       costs: ruleCosts(tidy, costs, merged?.members ?? null, tableCosts(tables)),
       listing: () => formatListing(assembly) + formatTables(tables),
@@ -247,6 +247,16 @@ export function compileXdp(
     },
     uncountedWarnings(selected.uncounted),
   );
+}
+
+/** Written when it is asked for: most programs are only looked at, to see whether they fit. */
+function batchOf(sets: readonly SetMap[]): OutputFile {
+  return {
+    suffix: '.maps',
+    get content() {
+      return writeBatch(sets);
+    },
+  };
 }
 
 function uncountedWarnings(rules: ReadonlySet<string>): Diagnostic[] {

@@ -13,11 +13,19 @@ export interface Dialect {
   readonly constantMapOffsets: boolean;
   /** The device compiles the program to few instructions: what is rare is left to the kernel. */
   readonly scarceInsns: boolean;
+  /** IPv6 extension headers are walked; otherwise packets with them are left to the kernel. */
+  readonly walksExtensions: boolean;
   readonly refused: ReadonlySet<Refused>;
 }
 
 /** Key and value of a map together where the profile does not say: far beyond any key here. */
 const ANY_ELEMENT = 4096;
+
+/**
+ * Bytes of a frame that the walk over IPv6 extension headers may reach: behind a tagged Ethernet and the
+ * IPv6 header, five headers of what their length is masked to, and half of the sixth; see prologue.ts.
+ */
+const WALK_DEPTH = 18 + 40 + 5 * 0xfff + 4;
 
 /** The dialect that a profile asks for. */
 export function dialectOf({ limits, instructions }: XdpProfile): Dialect {
@@ -38,6 +46,12 @@ export function dialectOf({ limits, instructions }: XdpProfile): Dialect {
           },
     constantMapOffsets: refused.has('variable-map-offset'),
     scarceInsns: limits.deviceInsns !== undefined,
+    walksExtensions: limits.deviceInsns === undefined && limits.packetDepth.value >= WALK_DEPTH,
     refused,
   };
+}
+
+/** Whether rules that lead to the same verdict become one look-up: where code is scarce, and maps are not. */
+export function mergesRules({ scarceInsns, hashMaps }: Dialect): boolean {
+  return scarceInsns && hashMaps !== null;
 }

@@ -1,7 +1,7 @@
 import { toHex } from '../../support/bits.ts';
 import type { Memory } from './memory.ts';
 import { READY } from './ready.ts';
-import { SET_VALUE, type SetMap } from './set-map.ts';
+import { keysOf, SET_VALUE, type SetMap } from './set-map.ts';
 
 /** The ready cell's key, and what sets it. */
 const READY_KEY = Uint8Array.of(0, 0, 0, 0);
@@ -20,10 +20,14 @@ function update(map: string, key: Uint8Array, value: Uint8Array): string {
  * file FILE`. Lines with `#` are for people.
  */
 export function writeBatch(sets: readonly SetMap[]): Uint8Array {
-  const lines = sets.flatMap(({ definition, keys, name }) => [
-    `# ${definition.name}: ${name === null ? 'an anonymous set' : `set ${name}`}, ${keys.length} keys`,
-    ...keys.map((key) => update(definition.name, key, SET_VALUE)),
-  ]);
+  const lines = sets.flatMap((set) => {
+    const { definition, name } = set;
+    const keys = keysOf(set);
+    return [
+      `# ${definition.name}: ${name === null ? 'an anonymous set' : `set ${name}`}, ${keys.length} keys`,
+      ...keys.map((key) => update(definition.name, key, SET_VALUE)),
+    ];
+  });
   lines.push('# from here on the program decides', update(READY.name, READY_KEY, READY_VALUE));
   return new TextEncoder().encode(`${lines.join('\n')}\n`);
 }
@@ -31,8 +35,9 @@ export function writeBatch(sets: readonly SetMap[]): Uint8Array {
 /** Does to our interpreter's maps what the batch file does to the kernel's. */
 export function fillMemory({ maps }: Memory, sets: readonly SetMap[]): void {
   if (sets.length === 0) return;
-  for (const { definition, keys } of sets) {
-    for (const key of keys) maps.get(definition.name)?.update(key, SET_VALUE);
+  for (const set of sets) {
+    const map = maps.get(set.definition.name);
+    for (const key of keysOf(set)) map?.update(key, SET_VALUE);
   }
   maps.get(READY.name)?.update(READY_KEY, READY_VALUE);
 }

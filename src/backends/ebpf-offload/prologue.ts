@@ -268,7 +268,7 @@ function emitIp6(emitter: Emitter, needs: Needs, network: number): void {
   emit(emitter, mov(r3, NH), add(r3, r2), jgt(r3, END, CONTINUE));
   if (needs.slots.has('l3-length')) store(emitter, 'l3-length', r2);
   emit(emitter, ldx(1, PROTO, NH, 6));
-  if (emitter.dialect.scarceInsns) {
+  if (!emitter.dialect.walksExtensions) {
     emitNoWalk(emitter, needs);
     return;
   }
@@ -295,7 +295,7 @@ function emitIp6(emitter: Emitter, needs: Needs, network: number): void {
   }
 }
 
-/** Instructions are scarce: packets with an extension header are left to the kernel. */
+/** Instructions are scarce, or the frame is out of reach: packets with an extension header are left to the kernel. */
 function emitNoWalk(emitter: Emitter, needs: Needs): void {
   for (const header of EXTENSIONS) emit(emitter, jeq32(PROTO, header, CONTINUE));
   emit(emitter, mov(TH, NH));
@@ -331,8 +331,11 @@ function emitWalk(emitter: Emitter, needs: Needs, done: string): void {
 }
 
 /** The stack words the prologue itself reads. */
-export function prologueSlots(decision: Decision, { scarceInsns }: Dialect): readonly SlotName[] {
-  if (scarceInsns) return [];
+export function prologueSlots(
+  decision: Decision,
+  { walksExtensions }: Dialect,
+): readonly SlotName[] {
+  if (!walksExtensions) return [];
   const walks = !isContinue(decision.untagged.ip6) || !isContinue(decision.tagged.ip6);
   return walks ? ['zero'] : [];
 }

@@ -1,17 +1,11 @@
-import { isPlain, splitKey } from '../../ir/operand.ts';
+import { isPlain, joinKey, splitKey } from '../../ir/operand.ts';
 import type { Operand, SetElements } from '../../ir/ruleset.ts';
-import { ones, toHex, writeUint } from '../../support/bits.ts';
+import { ones, writeUint } from '../../support/bits.ts';
+import { chooseLengths } from './choose-lengths.ts';
 import type { Dialect } from './dialect.ts';
 import type { Lookup } from './lookup-key.ts';
 import type { MapDefinition } from './maps.ts';
-import {
-  expandedLength,
-  expandPrefix,
-  type LengthChoice,
-  lengthChoices,
-  type Prefix,
-  splitRange,
-} from './prefix-levels.ts';
+import { expandPrefix, type Prefix, splitRange } from './prefix-levels.ts';
 import { isExact } from './set-key.ts';
 
 /**
@@ -38,7 +32,10 @@ export interface SetMap {
   readonly parts: readonly KeyPart[];
   /** Longest masks first. */
   readonly levels: readonly Level[];
-  readonly keys: readonly Uint8Array[];
+  /** By level, the keys as the set has them, each once; see `keysOf`. */
+  readonly values: readonly (readonly bigint[])[];
+  /** Bits of the parts in these values. */
+  readonly widths: readonly number[];
   /** The set's name in nft, for people. */
   readonly name: string | null;
 }
@@ -53,8 +50,8 @@ const SMALL_MAP = 4096;
 const SMALL_PRODUCT = 65_536;
 /** Look-ups for one set, beyond which it is better asked as code. */
 const MOST_LEVELS = 32;
-/** Combinations of lengths that are looked at. */
-const MOST_COMBINATIONS = 4096;
+/** Entries beyond which no set grows, even where it takes too many look-ups: filling takes time. */
+const MOST_KEYS = 262_144;
 
 function isRaw(operand: Operand): boolean {
   const { base, offset, width } = operand.field;
@@ -80,100 +77,77 @@ export function encodePart({ operand, raw, bytes }: KeyPart, value: bigint): Uin
   return data;
 }
 
-/** A part of all elements, as prefixes, with the lengths they could be expanded to. */
-interface PartPrefixes {
-  readonly width: number;
-  /** By element. */
-  readonly prefixes: readonly (readonly Prefix[])[];
-  readonly choices: readonly LengthChoice[];
+/** Keys of which the same bits count: of each part so many, from its start. */
+interface Group {
+  readonly lengths: readonly number[];
+  readonly values: Set<bigint>;
 }
 
-function splitParts({ parts, lo, hi }: SetElements): PartPrefixes[] {
-  const lows = lo.map((key) => splitKey(parts, key));
-  const highs = hi.map((key) => splitKey(parts, key));
-  const most = Math.min(MOST_LEVELS, Math.floor(MOST_COMBINATIONS ** (1 / parts.length)));
-  return parts.map((width, part) => {
-    const prefixes = lows.map((low, i) =>
-      splitRange(width, low[part] ?? 0n, highs[i]?.[part] ?? 0n),
-    );
-    const counts = new Map<number, number>();
-    for (const { length } of prefixes.flat()) counts.set(length, (counts.get(length) ?? 0) + 1);
-    return { width, prefixes, choices: lengthChoices(counts, most) };
-  });
-}
+/** A prefix of each part. */
+type Row = readonly Prefix[];
 
-/** Keys of one element in one part. */
-function countExpanded(prefixes: readonly Prefix[], lengths: readonly number[]): number {
-  return prefixes.reduce(
-    (sum, { length }) => sum + 2 ** (expandedLength(lengths, length) - length),
-    0,
-  );
-}
-
-/**
- * Which lengths each part is expanded to: as few combinations of them (look-ups) as the keys that
- * makes allow; null where every combination makes more than `most`.
- */
-function chooseLevels(
-  parts: readonly PartPrefixes[],
-  most: number,
-): readonly (readonly number[])[] | null {
-  const combinations = parts.reduce<LengthChoice[][]>(
-    (rows, { choices }) => rows.flatMap((row) => choices.map((choice) => [...row, choice])),
-    [[]],
-  );
-  const lookups = (row: readonly LengthChoice[]): number =>
-    row.reduce((product, { lengths }) => product * lengths.length, 1);
-  combinations.sort((a, b) => lookups(a) - lookups(b));
-  const sizes = new Map<LengthChoice, Float64Array>();
-  for (const { prefixes, choices } of parts) {
-    for (const choice of choices) {
-      const counts = prefixes.map((own) => countExpanded(own, choice.lengths));
-      sizes.set(choice, Float64Array.from(counts));
-    }
-  }
-  const elements = parts[0]?.prefixes.length ?? 0;
-  for (const row of combinations) {
-    if (lookups(row) > MOST_LEVELS) break;
-    const counts = row.map((choice) => sizes.get(choice) ?? new Float64Array(elements));
-    let keys = 0;
-    for (let element = 0; element < elements && keys <= most; element += 1) {
-      keys += counts.reduce((product, count) => product * (count[element] ?? 0), 1);
-    }
-    if (keys <= most) return row.map(({ lengths }) => lengths);
-  }
-  return null;
-}
-
-function product(parts: readonly (readonly Prefix[])[]): Prefix[][] {
-  return parts.reduce<Prefix[][]>(
+function product(parts: readonly (readonly Prefix[])[]): Row[] {
+  return parts.reduce<Row[]>(
     (rows, prefixes) => rows.flatMap((row) => prefixes.map((prefix) => [...row, prefix])),
     [[]],
   );
 }
 
-/** Every key, part by part; null where there are more than the device's maps hold. */
-function keysOf(elements: SetElements, most: number): readonly (readonly Prefix[])[] | null {
+/** All elements as prefixes, by their lengths; null where there are more than `most`. */
+function splitElements({ parts, lo, hi }: SetElements, most: number): readonly Row[][] | null {
+  const groups = new Map<string, Row[]>();
+  let count = 0;
+  for (const [index, key] of lo.entries()) {
+    const highs = splitKey(parts, hi[index] ?? key);
+    const prefixes = splitKey(parts, key).map((low, part) =>
+      splitRange(parts[part] ?? 0, low, highs[part] ?? low),
+    );
+    count += prefixes.reduce((total, { length }) => total * length, 1);
+    if (count > most) return null;
+    for (const row of product(prefixes)) {
+      const name = row.map(({ length }) => length).join();
+      const group = groups.get(name);
+      if (group === undefined) groups.set(name, [row]);
+      else group.push(row);
+    }
+  }
+  return [...groups.values()];
+}
+
+/** Every key, by what counts of it; null where there are more than the device's maps hold. */
+function groupKeys(elements: SetElements, most: number): readonly Group[] | null {
   const { parts, lo } = elements;
   if (lo.length > most) return null;
-  if (isExact(elements)) {
-    return lo.map((key) =>
-      splitKey(parts, key).map((value, part) => ({ length: parts[part] ?? 0, value })),
-    );
-  }
-  const split = splitParts(elements);
+  if (isExact(elements)) return [{ lengths: parts, values: new Set(lo) }];
+  const rows = splitElements(elements, most);
+  if (rows === null) return null;
   const small = parts.length === 1 ? SMALL_MAP : SMALL_PRODUCT;
-  const levels = chooseLevels(split, Math.min(most, Math.max(lo.length * GROWTH, small)));
-  if (levels === null) return null;
-  return lo.flatMap((_, element) =>
-    product(
-      split.map(({ width, prefixes }, part) =>
-        (prefixes[element] ?? []).flatMap((prefix) =>
-          expandPrefix(width, prefix, expandedLength(levels[part] ?? [], prefix.length)),
-        ),
-      ),
-    ),
-  );
+  const kinds = rows.map((group) => ({
+    lengths: (group[0] ?? []).map(({ length }) => length),
+    keys: group.length,
+  }));
+  const targets = chooseLengths(kinds, MOST_LEVELS, {
+    usual: Math.min(most, Math.max(lo.length * GROWTH, small)),
+    most: Math.min(most, MOST_KEYS),
+  });
+  if (targets === null) return null;
+  const groups = new Map<string, Group>();
+  for (const [kind, own] of rows.entries()) {
+    const lengths = targets[kind] ?? [];
+    const name = lengths.join();
+    const group = groups.get(name) ?? { lengths, values: new Set() };
+    groups.set(name, group);
+    for (const row of own) {
+      const expanded = row.map((prefix, part) =>
+        expandPrefix(parts[part] ?? 0, prefix, lengths[part] ?? 0),
+      );
+      for (const key of product(expanded)) {
+        const values = key.map(({ value }) => value);
+        group.values.add(joinKey(parts, values));
+      }
+    }
+  }
+  return [...groups.values()].sort((x, y) => compareLengths(y.lengths, x.lengths));
 }
 
 function maskOf(width: number, length: number): bigint {
@@ -185,44 +159,42 @@ export function mapSet({ key, set }: Lookup, { hashMaps }: Dialect, name: string
   if (hashMaps === null || key.some(({ field }) => field.width > 128)) return null;
   const { elements } = set;
   if (key.some(({ field }, part) => field.width !== elements.parts[part])) return null;
-  const prefixes = keysOf(elements, hashMaps.maxEntries);
-  if (prefixes === null) return null;
+  const groups = groupKeys(elements, hashMaps.maxEntries);
+  if (groups === null) return null;
   const { parts, bytes } = layParts(key);
-  const lengthsOf = (row: readonly Prefix[]): string => row.map(({ length }) => length).join(' ');
-  const groups = new Map<string, (readonly Prefix[])[]>();
-  for (const row of prefixes) {
-    const group = groups.get(lengthsOf(row));
-    if (group === undefined) groups.set(lengthsOf(row), [row]);
-    else group.push(row);
-  }
-  const sorted = [...groups.values()].sort((a, b) => compareLengths(b[0] ?? [], a[0] ?? []));
-  const keySize = bytes + (sorted.length > 1 ? 4 : 0);
+  const keySize = bytes + (groups.length > 1 ? 4 : 0);
   if (Math.ceil(keySize / 8) * 8 + 8 > hashMaps.maxElementBytes) return null;
-  const keys = new Map<string, Uint8Array>();
-  for (const [level, rows] of sorted.entries()) {
-    for (const row of rows) {
-      const data = new Uint8Array(keySize);
-      for (const [part, { value }] of row.entries()) {
-        const place = parts[part];
-        if (place !== undefined) data.set(encodePart(place, value), place.at);
-      }
-      if (sorted.length > 1) new DataView(data.buffer).setUint32(bytes, level, true);
-      keys.set(toHex(data), data);
-    }
-  }
-  const levels = sorted.map(([row]) => ({
-    masks: (row ?? []).map(({ length }, part) => maskOf(elements.parts[part] ?? 0, length)),
+  const levels = groups.map(({ lengths }) => ({
+    masks: lengths.map((length, part) => maskOf(elements.parts[part] ?? 0, length)),
   }));
   const definition: MapDefinition = {
     ...{ name, type: 'hash', keySize, valueSize: SET_VALUE.length },
-    ...{ maxEntries: keys.size, flags: 0 },
+    ...{ maxEntries: groups.reduce((sum, { values }) => sum + values.size, 0), flags: 0 },
   };
-  return { definition, parts, levels, keys: [...keys.values()], name: set.name };
+  const values = groups.map((group) => [...group.values]);
+  return { definition, parts, levels, values, widths: elements.parts, name: set.name };
 }
 
-function compareLengths(a: readonly Prefix[], b: readonly Prefix[]): number {
-  for (const [part, { length }] of a.entries()) {
-    const other = b[part]?.length ?? 0;
+/** All keys of a map as its bytes. */
+export function keysOf({ definition, parts, widths, values }: SetMap): readonly Uint8Array[] {
+  const { keySize } = definition;
+  const isLevelled = values.length > 1;
+  return values.flatMap((level, number) =>
+    level.map((value) => {
+      const data = new Uint8Array(keySize);
+      for (const [part, own] of splitKey(widths, value).entries()) {
+        const place = parts[part];
+        if (place !== undefined) data.set(encodePart(place, own), place.at);
+      }
+      if (isLevelled) new DataView(data.buffer).setUint32(keySize - 4, number, true);
+      return data;
+    }),
+  );
+}
+
+function compareLengths(a: readonly number[], b: readonly number[]): number {
+  for (const [part, length] of a.entries()) {
+    const other = b[part] ?? 0;
     if (length !== other) return length - other;
   }
   return 0;

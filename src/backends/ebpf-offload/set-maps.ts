@@ -32,7 +32,7 @@ export function setMapOf(emitter: Emitter, question: Lookup): SetMap | null {
 
 /** What is known of the registers between two questions. */
 function betweenQuestions({ slots }: Emitter): Known {
-  const packet = (base: string): Value => ({ kind: 'packet', base, offset: 0 });
+  const packet = (base: string): Value => ({ kind: 'packet', base, offset: 0, most: 0 });
   const registers: Value[] = Array.from({ length: 11 }, () => ({ kind: 'nothing' }));
   registers[NH.reg] = packet('nh');
   registers[TH.reg] = packet('th');

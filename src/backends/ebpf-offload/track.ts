@@ -4,13 +4,19 @@ import { endsFlow, layOut } from './layout.ts';
 
 /**
  * What a register or a stack word holds, as far as it is known before an instruction runs. `offset`
- * is null where it is not one constant; `base` tells packet pointers apart whose distance is unknown.
+ * is null where it is not one constant; `base` tells packet pointers apart whose distance is unknown,
+ * `most` is how far behind the frame's start they may be.
  */
 export type Value =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'number'; readonly min: number; readonly max: number }
   | { readonly kind: 'context' }
-  | { readonly kind: 'packet'; readonly base: string; readonly offset: number }
+  | {
+      readonly kind: 'packet';
+      readonly base: string;
+      readonly offset: number;
+      readonly most: number;
+    }
   | { readonly kind: 'packet-end' }
   | { readonly kind: 'stack'; readonly offset: number | null }
   | { readonly kind: 'map'; readonly map: string }
@@ -53,7 +59,7 @@ function same(a: Value, b: Value): boolean {
     case 'number':
       return b.kind === 'number' && a.min === b.min && a.max === b.max;
     case 'packet':
-      return b.kind === 'packet' && a.base === b.base && a.offset === b.offset;
+      return b.kind === 'packet' && a.base === b.base && a.offset === b.offset && a.most === b.most;
     case 'stack':
       return b.kind === 'stack' && a.offset === b.offset;
     case 'map':
@@ -75,7 +81,9 @@ function join(a: Value, b: Value, place: string): Value {
   if (a.kind === 'number' && b.kind === 'number') {
     return number(Math.min(a.min, b.min), Math.max(a.max, b.max));
   }
-  if (a.kind === 'packet' && b.kind === 'packet') return { kind: 'packet', base: place, offset: 0 };
+  if (a.kind === 'packet' && b.kind === 'packet') {
+    return { kind: 'packet', base: place, offset: 0, most: Math.max(a.most, b.most) };
+  }
   if (a.kind === 'stack' && b.kind === 'stack') return { kind: 'stack', offset: null };
   if (a.kind === 'map-value' && b.kind === 'map-value' && a.map === b.map) {
     return { kind: 'map-value', map: a.map, offset: null };
@@ -139,8 +147,8 @@ function rangeOf(value: Value): Range {
   return value.kind === 'number' ? value : { min: 0, max: TOP };
 }
 
-/** A constant as a register of this width sees it. */
-function constantOf(width: 32 | 64, value: number): number {
+/** A constant as a register of this width holds it; negative ones of 64 bits count as 2^64. */
+export function constantOf(width: 32 | 64, value: number): number {
   if (value >= 0) return value;
   return width === 32 ? value >>> 0 : TOP;
 }
@@ -149,9 +157,11 @@ function constantOf(width: 32 | 64, value: number): number {
 function move(pointer: Value, by: Range, sign: 1 | -1, place: string): Value {
   const isConstant = by.min === by.max && by.max < TOP;
   switch (pointer.kind) {
-    case 'packet':
-      if (!isConstant) return { kind: 'packet', base: place, offset: 0 };
-      return { ...pointer, offset: pointer.offset + sign * by.min };
+    case 'packet': {
+      const most = pointer.most + (sign === 1 ? by.max : -by.min);
+      if (!isConstant) return { kind: 'packet', base: place, offset: 0, most };
+      return { ...pointer, offset: pointer.offset + sign * by.min, most };
+    }
     case 'stack':
     case 'map-value': {
       const { offset } = pointer;
@@ -203,7 +213,7 @@ export function stackOffset(known: Known, reg: RegNumber, offset: number): numbe
   return pointer.offset + offset;
 }
 
-const PACKET_START: Value = { kind: 'packet', base: 'start', offset: 0 };
+const PACKET_START: Value = { kind: 'packet', base: 'start', offset: 0, most: 0 };
 
 /** Words of the contexts that are pointers; programs here read no others. */
 const CONTEXT: ReadonlyMap<number, Value> = new Map<number, Value>([

@@ -1,3 +1,4 @@
+import type { Classifier } from '../../ir/classifier.ts';
 import type { XdpProfile } from '../../profile/schema.ts';
 import { type Diagnostic, errorAt } from '../../support/diagnostics.ts';
 import type { Usage } from '../backend.ts';
@@ -51,6 +52,27 @@ function tooBig(what: string, used: number, profile: XdpProfile, limit: number):
   return errorAt('ebpf/too-big', `${what}: ${used} needed, ${profile.name} has ${limit}`, {
     help: 'use a profile with more room, or fewer rules',
   });
+}
+
+/** Entries of a walk, for each NFP instruction there is, with which no program fits: each takes several. */
+const HOPELESS = 2;
+
+/** Refuses at once what is far too big for a NIC that compiles programs: selecting would take long. */
+export function findHopeless(profile: XdpProfile, { entries }: Classifier): readonly Diagnostic[] {
+  const { deviceInsns } = profile.limits;
+  if (deviceInsns === undefined || entries.length <= HOPELESS * deviceInsns.value) return [];
+  const reached = new Set<number>();
+  const open = [0];
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    const entry = entries[at];
+    if (entry === undefined || reached.has(at)) continue;
+    reached.add(at);
+    for (const target of [entry.then, entry.otherwise]) {
+      if (target.kind === 'entry') open.push(target.index);
+    }
+  }
+  if (reached.size <= HOPELESS * deviceInsns.value) return [];
+  return [tooBig('device-insns', HOPELESS * reached.size, profile, deviceInsns.value)];
 }
 
 /**
