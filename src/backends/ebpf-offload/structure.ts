@@ -14,7 +14,7 @@ const TREE_ENTRIES = 1_500;
 /** Rules that follow each other from which on they become a table then. */
 const TREE_RULES = 150;
 
-/** The same where trees are asked for: below it they would be larger than all that they take in. */
+/** The same where trees are asked for; shorter runs make many small tables, which the verifier walks long. */
 const FORCED_RULES = 4;
 
 /** Whether tables can be data beside the program, which changes while it runs. */
