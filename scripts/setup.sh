@@ -16,6 +16,7 @@ needs=(
   python3:python3
   sshd:openssh-server
   ssh-agent:openssh-client
+  sudo:sudo
   ovs-vswitchd:openvswitch-switch
 )
 

@@ -1,9 +1,11 @@
 /**
  * Compares random rulesets with the kernel for as long as asked, over every variant in turn:
- * `npx tsx scripts/soak.ts --rulesets 300 --frames 4000 [--seed N] [--variant WORDS]`.
+ * `npx tsx scripts/soak.ts --rulesets 300 --frames 4000 [--seed N] [--variant WORDS]
+ * [--structure code|tree]`.
  * Needs root. Exits 1 on any difference, with the ruleset and a frame for every broken law.
  */
 import { parseArgs } from 'node:util';
+import { STRUCTURES } from '../src/backends/backend.ts';
 import {
   type Comparison,
   compareWithKernel,
@@ -22,8 +24,11 @@ const { values } = parseArgs({
     frames: { type: 'string', default: '4000' },
     seed: { type: 'string', default: '1' },
     variant: { type: 'string', default: '' },
+    structure: { type: 'string', default: 'auto' },
   },
 });
+
+const structure = STRUCTURES.find((name) => name === values.structure) ?? 'auto';
 
 /** Rulesets that one pair of namespaces serves: programs stay loaded until it closes. */
 const RULESETS_PER_LAB = 40;
@@ -93,7 +98,10 @@ async function soak(
       const lab = await labs.of(variant);
       const options = optionsOf(variant, makeFrames(own * 7919, frames, pool, variant.mix));
       try {
-        const comparison = await compareWithKernel(lab, text, options);
+        const comparison = await compareWithKernel(lab, text, {
+          ...options,
+          structure: variant.profile === 'xdp-native' ? structure : 'auto',
+        });
         addTo(all, comparison);
         addTo(perVariant.get(variant.name) ?? emptyTotals(), comparison);
         if (comparison.differences.length === 0) continue;

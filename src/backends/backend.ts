@@ -52,12 +52,18 @@ export interface ReceivePath {
 /** Where programs are attached. */
 export type AttachHook = 'xdp' | 'tc';
 
+/** How a tier asks many rules: as code, by trees as data, or by whichever is cheaper. */
+export const STRUCTURES = ['auto', 'code', 'tree'] as const;
+export type Structure = (typeof STRUCTURES)[number];
+
 /** What the operator chose that a backend has to know. */
 export interface TierOptions {
   /** The concession `counters`; see `Capabilities`. */
   readonly mayMiscount: boolean;
   /** `xdp` when left out; backends that attach nothing need not look. */
   readonly hook?: AttachHook;
+  /** `auto` when left out; backends that have one structure only need not look. */
+  readonly structure?: Structure;
   /** What `specialise` makes of the classifier for this tier, where that is known already. */
   readonly specialised?: Specialised;
 }
@@ -79,6 +85,8 @@ export type Answer = 'drop' | 'permit' | 'continue';
 export interface Backend<P extends Profile, A extends Artifact> {
   readonly serves: (profile: Profile) => profile is P;
   readonly receivePath: (profile: P) => ReceivePath;
+  /** Whether all frames are decided as `capabilitiesOf` says; else some are handed on beside these. */
+  readonly decidesAlike: boolean;
   readonly capabilitiesOf: (profile: P) => Capabilities;
   readonly estimatesOf: (profile: P) => Estimates;
   /** Refuses what is beyond the profile's limits; makes nothing that is. */
@@ -99,6 +107,7 @@ export interface Compiled<A extends Artifact> {
 export interface Tier<A extends Artifact> {
   readonly profile: Profile;
   readonly receivePath: ReceivePath;
+  readonly decidesAlike: boolean;
   readonly capabilities: Capabilities;
   readonly estimates: Estimates;
   readonly compile: (classifier: Classifier, options: TierOptions) => Result<Compiled<A>>;
@@ -114,6 +123,7 @@ export function bindBackend<P extends Profile, A extends Artifact>(
   return {
     profile,
     receivePath: backend.receivePath(profile),
+    decidesAlike: backend.decidesAlike,
     capabilities: backend.capabilitiesOf(profile),
     estimates: backend.estimatesOf(profile),
     isTooBig: backend.isTooBig,

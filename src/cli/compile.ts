@@ -14,14 +14,9 @@ import { errorAt, fail } from '../support/diagnostics.ts';
 import type { CompileRequest, StageName, TargetName } from './core.ts';
 import { compileRuleset, emitStage, FORMATS, STAGES, TARGETS } from './core.ts';
 import { unwrapResult } from './exit.ts';
+import { addHostOption, refuseUsage } from './machine.ts';
 import type { CommonOptions } from './options.ts';
-import {
-  addCommonOptions,
-  addHostOption,
-  loadProfiles,
-  readSituation,
-  refuseUsage,
-} from './options.ts';
+import { addCommonOptions, loadProfiles, readSituation } from './options.ts';
 import { writeFiles } from './output.ts';
 import { readTableText } from './table-file.ts';
 

@@ -3,7 +3,7 @@ import { confirmXdp } from '../deploy/confirm.ts';
 import { renderConfirm, renderRollback } from '../deploy/render-report.ts';
 import { rollbackXdp } from '../deploy/rollback.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
-import { addDeviceOption } from './options.ts';
+import { addDeviceOption } from './machine.ts';
 
 interface ConfirmOptions extends FleetCliOptions {
   readonly dev: string;

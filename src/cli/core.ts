@@ -1,6 +1,6 @@
 import type { Artifact } from '../backends/backend.ts';
 import { CBPF_FORMATS, type CbpfFormat } from '../backends/cbpf/file-formats.ts';
-import { isTcamFormat, TCAM_FORMATS, type TcamArtifact } from '../backends/tcam/artifact.ts';
+import { isTcamFormat, TCAM_FORMATS } from '../backends/tcam/artifact.ts';
 import { isTcamProfile } from '../backends/tcam/compile.ts';
 import type { Effort } from '../backends/tcam/minimise.ts';
 import type { Entry } from '../ir/classifier.ts';
@@ -11,7 +11,7 @@ import { printDecision } from '../ir/print-decision.ts';
 import type { RuleId } from '../ir/ruleset.ts';
 import { type PlacedTier, placeRuleset, placeTier, type Situation } from '../plan/place.ts';
 import { type CbpfRequest, type PlacedCbpf, placeCbpf } from '../plan/place-cbpf.ts';
-import { placeTables } from '../plan/place-tcam.ts';
+import { type PlacedTables, placeTables } from '../plan/place-tcam.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Reason, Result } from '../support/diagnostics.ts';
 import { errorAt, fail, succeed } from '../support/diagnostics.ts';
@@ -99,7 +99,7 @@ function place(request: CompileRequest): Result<PlacedTier | PlacedCbpf> {
   );
 }
 
-function compileTables(request: CompileRequest): Result<TcamArtifact> {
+function compileTables(request: CompileRequest): Result<PlacedTables> {
   const { format, profile, effort, final, since } = request;
   if (!isTcamFormat(format)) throw new Error('bug: a format that was not checked');
   if (profile !== null && !isTcamProfile(profile)) {
@@ -113,17 +113,16 @@ function compileTables(request: CompileRequest): Result<TcamArtifact> {
 
 /** Compiles for one target. */
 export function compileRuleset(request: CompileRequest): Result<Artifact> {
-  if (request.target === 'tcam') return compileTables(request);
-  const placed = place(request);
+  const placed = request.target === 'tcam' ? compileTables(request) : place(request);
   if (!placed.ok) return placed;
-  const { artifact, choice, profile } = placed.value;
+  const { artifact, choice } = placed.value;
   if (choice === null) return succeed(artifact, placed.diagnostics);
   return succeed(artifact, [
     ...placed.diagnostics,
     {
       code: 'compile/partly',
       severity: 'warning',
-      message: `${profile.name} has no room for all of it; what does not fit is left to the kernel`,
+      message: `${request.profile?.name} has no room for all of it; what does not fit is left to the kernel`,
       help: '`plan` says which rules those are',
       place: null,
     },
@@ -139,12 +138,13 @@ export function emitStage(request: CompileRequest, stage: StageName): Result<str
     if (stage === 'decision') {
       return fail(errorAt('compile/no-stage', 'tables are made without a decision'));
     }
-    const { classifier, listing } = compiled.value;
+    const { classifier, listing } = compiled.value.artifact;
     return succeed(stage === 'classifier' ? printClassifier(classifier) : listing());
   }
   const placed = place(request);
   if (!placed.ok) return placed;
   const { artifact, flattened } = placed.value;
+  if (!('decision' in artifact)) throw new Error('bug: a program without a decision');
   switch (stage) {
     case 'classifier':
       return succeed(printClassifier(flattened.classifier));

@@ -1,41 +1,34 @@
-import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
-import { isXdpProfile, PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
+import { isXdpProfile } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
-import { ownerOf } from '../deploy/owner-counts.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
 import { statusXdp } from '../deploy/status.ts';
 import type { Transport } from '../deploy/transport.ts';
-import type { Ruleset } from '../ir/ruleset.ts';
-import { placeXdp, type Situation } from '../plan/place.ts';
-import type { Profile } from '../profile/schema.ts';
+import type { Situation } from '../plan/place.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type CompileForDevice, createCompiler, type RequestOptions } from './deploy-request.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
+import { type Machine, refuseUsage } from './machine.ts';
 import {
   addCommonOptions,
   checkGranted,
   type Given,
   loadProfiles,
-  type Machine,
   readGiven,
-  refuseUsage,
   type SituationOptions,
   situationOn,
 } from './options.ts';
 import { reportDiagnostics } from './output.ts';
 
-interface DeployOptions extends SituationOptions, FleetCliOptions {
-  readonly mode: XdpMode;
+interface DeployOptions extends SituationOptions, FleetCliOptions, RequestOptions {
   readonly dryRun?: boolean;
-  readonly force?: boolean;
   readonly waitFresh?: number;
-  readonly confirm?: number;
   readonly yes?: boolean;
 }
 
@@ -54,46 +47,11 @@ const KIND_OF: Readonly<Record<XdpMode, string>> = {
   'offload-tc': 'xdp-offload',
 };
 
-/** Tells rulesets apart; independent of how they were read. */
-function checksumOf(ruleset: Ruleset): string {
-  const text = JSON.stringify(ruleset, (_, value: unknown) =>
-    typeof value === 'bigint' ? value.toString(16) : value,
-  );
-  return createHash('sha256').update(text).digest('hex');
-}
-
 function profileName(command: Command, options: DeployOptions): string {
   const [name, second] = options.profile;
   if (second !== undefined) refuseUsage(command, 'deploy loads one program: give one --profile');
   const chosen = name ?? PROFILE_OF[options.mode];
   return chosen ?? refuseUsage(command, `--mode ${options.mode} needs --profile: which NIC is it?`);
-}
-
-/** The batch that fills the program's sets, or null when it is complete by itself. */
-function mapsOf({ files }: XdpArtifact): string | null {
-  const file = files.find(({ suffix }) => suffix === '.maps');
-  return file === undefined ? null : new TextDecoder().decode(file.content);
-}
-
-function requestOf(
-  artifact: XdpArtifact,
-  ruleset: Ruleset,
-  device: string,
-  options: DeployOptions,
-): DeployRequest {
-  return {
-    device,
-    mode: options.mode,
-    elf: artifact.elf,
-    program: PROGRAM,
-    maps: mapsOf(artifact),
-    counters: artifact.counters,
-    owners: artifact.owners.map(ownerOf),
-    rulesetChecksum: checksumOf(ruleset),
-    force: options.force === true,
-    origin: null,
-    confirm: options.confirm ?? null,
-  };
 }
 
 const LONGEST_WAIT = 86_400; // a day
@@ -146,13 +104,7 @@ async function deployAsShown(
   if (!shown.ok) return shown;
   process.stderr.write(renderPreview(shown.value));
   if (!(await isAgreed(`Deploy to ${request.device}?`, options))) return fail(NOT_AGREED);
-  const now = await previewDeploy(transport, request);
-  if (!now.ok) return now;
-  if (now.value.steps.join() !== shown.value.steps.join()) {
-    const help = 'look at the new plan: run deploy again';
-    return fail(errorAt('deploy/changed', `${request.device} has changed meanwhile`, { help }));
-  }
-  return deployXdp(transport, request);
+  return deployXdp(transport, { ...request, basis: shown.value.basis });
 }
 
 type Report = DeployReport | DeployPreview;
@@ -162,7 +114,7 @@ async function deployOn(
   command: Command,
   machine: Machine,
   given: Given,
-  profile: Profile,
+  compile: CompileForDevice,
   options: DeployOptions,
   isAsking: boolean,
 ): Promise<Result<Report>> {
@@ -173,18 +125,15 @@ async function deployOn(
   if (!settled.ok) return settled;
   const granted = checkGranted(settled.value);
   if (!granted.ok) return granted;
-  const situation = granted.value;
-  const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
-  const placed = placeXdp({ ...situation, hook }, profile);
-  if (!placed.ok) return placed;
-  const { device } = situation.facts;
-  const request = requestOf(placed.value.artifact, situation.ruleset, device, options);
+  const compiled = compile(granted.value);
+  if (!compiled.ok) return compiled;
+  const request = compiled.value;
   const run = (): Promise<Result<Report>> => {
     if (options.dryRun === true) return previewDeploy(transport, request);
     return isAsking ? deployAsShown(transport, request, options) : deployXdp(transport, request);
   };
   const done = await run();
-  const before = [...read.diagnostics, ...settled.diagnostics, ...placed.diagnostics];
+  const before = [...read.diagnostics, ...settled.diagnostics, ...compiled.diagnostics];
   return { ...done, diagnostics: [...before, ...done.diagnostics] };
 }
 
@@ -218,8 +167,9 @@ async function runDeploy(
     process.exitCode = EXIT.refused;
     return;
   }
+  const compile = createCompiler(profile, options);
   await runOnMachines<Report>(command, options, {
-    run: (machine) => deployOn(command, machine, given, profile, options, isAsking),
+    run: (machine) => deployOn(command, machine, given, compile, options, isAsking),
     render,
     isWell: (machine) => isDeployed(machine, dev),
   });
@@ -253,6 +203,7 @@ export function addDeployCommand(program: Command): void {
     )
     .option('--yes', 'do not ask on a terminal')
     .option('--dry-run', 'say what would be done, and do nothing')
+    .option('--basis <HEX>', 'refuse unless the device is as `--dry-run --json` said (its `basis`)')
     .option(
       '--force',
       'replace a program that is not ours; accept a gap when the mode changes; ' +

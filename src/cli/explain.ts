@@ -5,8 +5,9 @@ import { findRule } from '../plan/find-rule.ts';
 import { loadShippedProfiles } from '../profile/load.ts';
 import { unwrapResult } from './exit.ts';
 import { renderExplanation } from './explain-text.ts';
+import { addHostOption } from './machine.ts';
 import type { CommonOptions } from './options.ts';
-import { addHostOption, addSituationOptions, loadProfiles, readSituation } from './options.ts';
+import { addSituationOptions, loadProfiles, readSituation } from './options.ts';
 import { describeTerminal } from './output.ts';
 
 const EXAMPLES = `

@@ -5,7 +5,7 @@ import type { InventoryHost } from '../deploy/inventory.ts';
 import type { SshTarget } from '../deploy/ssh/target.ts';
 import { formatDiagnostic, type Result, succeed } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
-import { addSshOptions, type Machine, openMachine, parseHost, refuseUsage } from './options.ts';
+import { addSshOptions, type Machine, openMachine, parseHost, refuseUsage } from './machine.ts';
 import { reportDiagnostics } from './output.ts';
 import { readTextFile } from './read-file.ts';
 

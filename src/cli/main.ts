@@ -29,7 +29,9 @@ process.on('uncaughtException', (error) => {
 });
 
 try {
-  await createProgram().parseAsync();
+  const words = process.argv.slice(2);
+  const program = await createProgram(words);
+  await program.parseAsync(words, { from: 'user' });
 } catch (error) {
   if (error instanceof CommanderError) {
     // Commander has said what is wrong; help and version end with 0.

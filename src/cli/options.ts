@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
+import { STRUCTURES, type Structure } from '../backends/backend.ts';
 import { probeFacts } from '../deploy/probe-facts.ts';
 import { formatPorts, probeReplyPorts } from '../deploy/probe-ports.ts';
-import { parseTarget, type SshTarget } from '../deploy/ssh/target.ts';
-import { NOT_FOUND, openLocalTransport, type Transport } from '../deploy/transport.ts';
+import type { SshTarget } from '../deploy/ssh/target.ts';
+import { NOT_FOUND } from '../deploy/transport.ts';
 import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import { type Facts, nothingKnown } from '../ir/facts.ts';
 import { type PortRange, repliesMatter } from '../ir/flows.ts';
@@ -17,9 +18,9 @@ import { loadProfile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import type { Diagnostic, Result } from '../support/diagnostics.ts';
 import { fail, formatDiagnostic, succeed } from '../support/diagnostics.ts';
-import { askSecret } from './ask-secret.ts';
 import { FACT_FORMS, parseFacts } from './facts.ts';
 import { readFactsFile } from './facts-file.ts';
+import { type Machine, openMachine, parseDevice, refuseUsage } from './machine.ts';
 
 /** Options that say what the ruleset's situation is, as commander hands them over. */
 export interface SituationOptions {
@@ -28,6 +29,7 @@ export interface SituationOptions {
   readonly fact: readonly string[];
   readonly facts?: string;
   readonly concede: Granted;
+  readonly structure?: Structure;
   readonly json?: boolean;
 }
 
@@ -35,18 +37,6 @@ export interface SituationOptions {
 export interface CommonOptions extends SituationOptions {
   readonly host?: SshTarget;
   readonly acceptNew?: boolean;
-}
-
-/** IFNAMSIZ, include/uapi/linux/if.h, less the closing zero. */
-const LONGEST_DEVICE = 15;
-
-function parseDevice(text: string): string {
-  if (text === '' || text.length > LONGEST_DEVICE || /[\s/]/.test(text)) {
-    throw new InvalidArgumentError(
-      `A device name has 1 to ${LONGEST_DEVICE} letters, no blank, no /.`,
-    );
-  }
-  return text;
 }
 
 function collect(value: string, before: readonly string[]): readonly string[] {
@@ -116,19 +106,12 @@ export function addSituationOptions(command: Command): Command {
         .argParser(collectConcession)
         .default({ concessions: [], replyPorts: null }, 'none'),
     )
+    .addOption(
+      new Option('--structure <NAME>', 'XDP: how many rules are asked; auto takes the cheaper one')
+        .choices(STRUCTURES)
+        .default('auto'),
+    )
     .option('--json', 'machine-readable output');
-}
-
-/** Adds a `--dev` that must be given. */
-export function addDeviceOption(command: Command): Command {
-  return command.addOption(
-    new Option('--dev <IF>', 'the device').argParser(parseDevice).makeOptionMandatory(),
-  );
-}
-
-/** Ends the program with exit code 2 and that message. */
-export function refuseUsage(command: Command, message: string): never {
-  return command.error(`error: ${message}`, { exitCode: 2, code: 'nft-offload.usage' });
 }
 
 /** Devices the ruleset's ingress chains are bound to. */
@@ -197,56 +180,6 @@ function mergeFacts(given: Facts, found: Facts): Facts {
   };
 }
 
-/** `--host`, for commander. */
-export function parseHost(text: string): SshTarget {
-  const target = parseTarget(text);
-  if (target.ok) return target.value;
-  throw new InvalidArgumentError(
-    target.diagnostics.map(({ message, help }) => `${message}: ${help}.`).join(' '),
-  );
-}
-
-/** Adds what goes with any `--host`. */
-export function addSshOptions(command: Command): Command {
-  return command.option('--accept-new', 'trust and remember the key of a host never seen before');
-}
-
-/** Adds `--host` to a command that only looks at a machine. */
-export function addHostOption(command: Command): Command {
-  const what = 'read the live ruleset and the facts there, by SSH';
-  return addSshOptions(
-    command.addOption(new Option('--host <USER@HOST>', what).argParser(parseHost)),
-  );
-}
-
-/** A machine that is worked on, and how to let go of it. */
-export interface Machine {
-  readonly transport: Transport;
-  /** Not this one. */
-  readonly isRemote: boolean;
-  close(): void;
-}
-
-/** This machine, or a host by SSH; `ask` asks for passphrases. */
-export async function openMachine(
-  host: SshTarget | undefined,
-  acceptNew: boolean,
-  ask: (prompt: string) => Promise<string | null> = askSecret,
-): Promise<Result<Machine>> {
-  if (host === undefined) {
-    return succeed({ transport: openLocalTransport(), isRemote: false, close: () => {} });
-  }
-  // Most runs need no SSH, and loading it takes longer than reading a small ruleset.
-  const { openSshSession } = await import('../deploy/ssh/transport.ts');
-  const session = await openSshSession(host, { acceptNew, ask });
-  if (!session.ok) return session;
-  const { transport } = session.value;
-  return succeed(
-    { transport, isRemote: true, close: () => session.value.close() },
-    session.diagnostics,
-  );
-}
-
 /** Runs programs on the machine as the readers of nft want it. */
 function programRunner({ transport }: Machine): RunProgram {
   return async (program, args) => {
@@ -309,7 +242,7 @@ export async function situationOn(
   if (!read.ok) return read;
   const device = chooseDevice(command, options, read.value);
   const given = checkFacts(command, device, options.fact, base);
-  const granted = options.concede;
+  const granted = { ...options.concede, structure: options.structure ?? 'auto' };
   if (!probe) return succeed({ ruleset: read.value, facts: given, ...granted }, read.diagnostics);
   const found = await probeFacts(machine.transport, device);
   if (!found.ok) return found;

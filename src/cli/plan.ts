@@ -5,14 +5,9 @@ import { planRuleset } from '../plan/plan.ts';
 import { HOST, type PlanReport } from '../plan/report.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
 import { unwrapResult } from './exit.ts';
+import { addHostOption, refuseUsage } from './machine.ts';
 import type { CommonOptions } from './options.ts';
-import {
-  addCommonOptions,
-  addHostOption,
-  loadProfiles,
-  readSituation,
-  refuseUsage,
-} from './options.ts';
+import { addCommonOptions, loadProfiles, readSituation } from './options.ts';
 import { describeTerminal, writeFiles } from './output.ts';
 import { type PlanView, renderPlan, selectRules } from './plan-table.ts';
 

@@ -5,7 +5,7 @@ import { describeCapacity } from '../profile/describe.ts';
 import { loadProfile, loadShippedProfiles, readProfileFile } from '../profile/load.ts';
 import type { Profile } from '../profile/schema.ts';
 import { unwrapResult } from './exit.ts';
-import { addDeviceOption } from './options.ts';
+import { addDeviceOption } from './machine.ts';
 import { describeTerminal, paint, renderTable } from './output.ts';
 
 interface ProfilesOptions {

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { renderStatus } from '../deploy/render-status.ts';
 import { statusXdp } from '../deploy/status.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
-import { addDeviceOption } from './options.ts';
+import { addDeviceOption } from './machine.ts';
 
 interface StatusOptions extends FleetCliOptions {
   readonly dev: string;

@@ -8,14 +8,9 @@ import { errorAt, fail, succeed } from '../support/diagnostics.ts';
 import type { TraceReport } from './core.ts';
 import { traceFrames } from './core.ts';
 import { unwrapResult } from './exit.ts';
+import { addHostOption, refuseUsage } from './machine.ts';
 import type { CommonOptions } from './options.ts';
-import {
-  addCommonOptions,
-  addHostOption,
-  loadProfiles,
-  readSituation,
-  refuseUsage,
-} from './options.ts';
+import { addCommonOptions, loadProfiles, readSituation } from './options.ts';
 import { describeTerminal, renderTable } from './output.ts';
 import { readPcap } from './pcap.ts';
 

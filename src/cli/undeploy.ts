@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { renderUndeploy } from '../deploy/render-report.ts';
 import { undeployXdp } from '../deploy/undeploy.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
-import { addDeviceOption } from './options.ts';
+import { addDeviceOption } from './machine.ts';
 
 interface UndeployOptions extends FleetCliOptions {
   readonly dev: string;

@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { READABLE, type TcamFormat } from '../backends/tcam/artifact.ts';
+import { besideOf, TCAM_FORMATS, type TcamFormat } from '../backends/tcam/artifact.ts';
 import { type VerifyReport, verifyRulesets, verifyTableFile } from '../plan/verify.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { EXIT, unwrapResult } from './exit.ts';
+import { refuseUsage } from './machine.ts';
 import type { CommonOptions } from './options.ts';
-import { addCommonOptions, readSituation, refuseUsage } from './options.ts';
+import { addCommonOptions, readSituation } from './options.ts';
 import { describeTerminal, renderTable } from './output.ts';
 import { readTableText } from './table-file.ts';
 
@@ -19,7 +20,7 @@ const KINDS = {
   equal: 'proven equal',
   less: 'drops less than the ruleset (allowed in front of nftables)',
   wrong: 'decides frames otherwise',
-  unknown: 'not proven: too many cases',
+  unknown: 'not proven: too many cases, or rules ask for what is not in the key',
 } as const;
 
 async function verifyFile(
@@ -29,7 +30,11 @@ async function verifyFile(
 ): Promise<Result<VerifyReport>> {
   const file = await readTableText(path);
   if (!file.ok) return file;
-  return verifyTableFile(situation, { ...file.value, format }, final);
+  const suffix = besideOf(format);
+  const beside = suffix === null ? null : await readTableText(path + suffix);
+  if (beside?.ok === false) return beside;
+  const text = beside?.value.text ?? null;
+  return verifyTableFile(situation, { ...file.value, format, beside: text }, final);
 }
 
 function renderReport({ tables }: VerifyReport, width: number): string {
@@ -80,7 +85,9 @@ export function addVerifyCommand(program: Command): void {
     .description('prove that a table file, or another ruleset, decides every frame the same')
     .option('--table <FILE>', 'tables as `compile --target tcam` writes them')
     .addOption(
-      new Option('--format <FORMAT>', 'of the tables').choices(READABLE).default(READABLE[0]),
+      new Option('--format <FORMAT>', 'of the tables')
+        .choices(TCAM_FORMATS)
+        .default(TCAM_FORMATS[0]),
     )
     .option('--final', 'the device forwards by itself, so that it has to decide everything')
     .action(runVerify);

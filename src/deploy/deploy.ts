@@ -7,16 +7,18 @@ import {
   hasQdisc,
   type XdpMode,
 } from './attachment.ts';
+import { basisOf } from './changes.ts';
 import { checkDeviceName } from './device-name.ts';
 import { foldGoneRules } from './gone-rules.ts';
 import { forgetGeneration, keepGeneration, listKept } from './history.ts';
 import { type LoadedProgram, loadGeneration, removeGeneration } from './load.ts';
-import { withDeviceLock } from './lock.ts';
+import { isSystemError, withDeviceLock } from './lock.ts';
 import { checkMachine, mountBpffs, warning } from './machine.ts';
 import { type CounterOwner, carryCounts } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { canSelfTest, type SelfTestFrame, selfTest } from './self-test.ts';
 import { type DeployState, removeState, writeState } from './state.ts';
-import { collectCounts, type Survey, surveyDevice } from './survey.ts';
+import { collectBefore, type Survey, surveyDevice } from './survey.ts';
 import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
 import type { Transport } from './transport.ts';
 import {
@@ -43,6 +45,12 @@ export interface DeployRequest {
   /** Slot `i` of the counters counts for owner `i`. */
   readonly owners: readonly CounterOwner[];
   readonly rulesetChecksum: string;
+  /** What the program is tried out with before it is attached. */
+  readonly frames: readonly SelfTestFrame[];
+  /** The rules that the program decides, each with its place and text. */
+  readonly rules: readonly string[];
+  /** What the device looked like when this was shown (see `basisOf`); null: however it looks. */
+  readonly basis: string | null;
   /** Replace programs that are not ours, state that cannot be read, and change the mode. */
   readonly force: boolean;
   /** The generation it was deployed as before; null for something new. */
@@ -59,6 +67,8 @@ export interface DeployReport {
   readonly programId: number;
   readonly generation: number;
   readonly rulesetChecksum: string;
+  /** Frames it was tried out with before it was attached. */
+  readonly tested: number;
   /** Programs that are not attached any more. */
   readonly replaced: readonly AttachedProgram[];
   /** No frame met the device without a program. */
@@ -134,10 +144,10 @@ export async function finishSwitch(
   paths: DeployPaths,
   state: DeployState,
 ): Promise<Result<DeployState>> {
-  const counts = await collectCounts(transport, paths, state, true);
+  const counts = await collectBefore(transport, paths, state, true);
   if (!counts.ok) return counts;
   const { current } = state;
-  const all = carryCounts(counts.value.before, current.owners);
+  const all = carryCounts(counts.value, current.owners);
   const carried = [...(await foldGoneRules(transport, all, current.owners))];
   const finished: DeployState = { ...state, current: { ...current, carried }, previous: null };
   await writeState(transport, paths, finished);
@@ -184,6 +194,21 @@ function takenBack({ device, confirm }: DeployRequest): Diagnostic {
   return errorAt('deploy/rolled-back', message, { help });
 }
 
+/** What is left to do once the program is attached can be done by the next command as well. */
+async function finishLater(
+  device: string,
+  work: () => Promise<Result<null>>,
+): Promise<Result<null>> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    const message = `the program is on ${device}, but not all of the record: ${error.message}`;
+    const help = 'the next command for this device ends what was begun';
+    return succeed(null, [warning('deploy/unfinished', message, help)]);
+  }
+}
+
 /** Attached and recorded, or neither. */
 async function switchAndRecord(
   transport: Transport,
@@ -220,8 +245,10 @@ async function switchAndRecord(
     return switched;
   }
   if (request.confirm !== null) return succeed(null);
-  const finished = await finishSwitch(transport, paths, begun);
-  return finished.ok ? succeed(null, finished.diagnostics) : finished;
+  return finishLater(device, async () => {
+    const finished = await finishSwitch(transport, paths, begun);
+    return finished.ok ? succeed(null, finished.diagnostics) : finished;
+  });
 }
 
 /** Refuses while a deployment waits to be confirmed; ends one that was cut short. */
@@ -246,6 +273,11 @@ export async function settleState(
   return finishSwitch(transport, paths, state);
 }
 
+function changed(device: string): Diagnostic {
+  const message = `${device} is not any more as it was when the plan was made`;
+  return errorAt('deploy/changed', message, { help: 'look at the new plan: `deploy --dry-run`' });
+}
+
 /** Deploys while nobody else does; see `deployXdp`. */
 export async function deployLocked(
   transport: Transport,
@@ -259,6 +291,7 @@ export async function deployLocked(
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
+  if (request.basis !== null && request.basis !== basisOf(survey)) return fail(changed(device));
   const makesQdisc = mode === 'offload-tc' && !(await hasQdisc(transport, device));
   const plan = planSwitch(device, mode, survey.device.programs, makesQdisc);
   const reviewed = reviewSwitch(plan, survey, force);
@@ -270,6 +303,11 @@ export async function deployLocked(
   const generation = Math.max(0, ...survey.generations, ...kept) + 1;
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
+  const tested = await selfTest(transport, paths, request, generation);
+  if (!tested.ok) {
+    await removeGeneration(transport, paths, device, generation);
+    return tested;
+  }
   const begun = beginState(request, survey, plan, settled.value, generation, loaded.value);
   const before = settled.value;
   const done = await switchAndRecord(transport, paths, { request, plan, before, begun });
@@ -291,6 +329,7 @@ export async function deployLocked(
     programId: loaded.value.id,
     generation,
     rulesetChecksum: request.rulesetChecksum,
+    tested: canSelfTest(request) ? request.frames.length : 0,
     replaced: replaced.filter((program) => program !== null),
     atomic: plan.displaces === null,
     confirm: request.confirm,

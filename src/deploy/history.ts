@@ -3,7 +3,7 @@ import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { DeployRequest } from './deploy.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, historyDirectory } from './paths.ts';
-import { counterLayoutSchema, modeSchema, ownerSchema } from './state.ts';
+import { counterLayoutSchema, modeSchema, ownerSchema, selfTestSchema } from './state.ts';
 import type { Transport } from './transport.ts';
 
 /** What is kept of a deployment beside its object, so that it can be deployed again. */
@@ -16,6 +16,8 @@ const recordSchema = z.object({
   counters: counterLayoutSchema.nullable(),
   owners: z.array(ownerSchema),
   rulesetChecksum: z.string(),
+  frames: z.array(selfTestSchema).default([]),
+  rules: z.array(z.string()).default([]),
 });
 
 /** Deployments that are kept, the present one included. */
@@ -36,10 +38,20 @@ export async function keepGeneration(
   request: DeployRequest,
   generation: number,
 ): Promise<void> {
-  const { device, mode, program, maps, counters, owners, rulesetChecksum, elf } = request;
+  const { device, mode, program, maps, counters, owners, rulesetChecksum, elf, frames, rules } =
+    request;
   const record: z.input<typeof recordSchema> = {
     format: 'nft-offload/generation@1',
-    ...{ device, mode, program, maps, rulesetChecksum, owners: [...owners] },
+    ...{
+      device,
+      mode,
+      program,
+      maps,
+      rulesetChecksum,
+      owners: [...owners],
+      frames: [...frames],
+      rules: [...rules],
+    },
     counters: counters === null ? null : { ...counters },
   };
   await transport.writeFile(objectFile(paths, device, generation), elf);
@@ -90,7 +102,14 @@ export async function readKept(
   );
   if (parsed.success && elf !== null && parsed.data.device === device) {
     const { format: _, ...record } = parsed.data;
-    return succeed({ ...record, elf, force: false, confirm: null, origin: generation });
+    return succeed({
+      ...record,
+      elf,
+      force: false,
+      basis: null,
+      confirm: null,
+      origin: generation,
+    });
   }
   return fail(
     errorAt(

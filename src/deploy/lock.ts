@@ -11,7 +11,7 @@ echo locked
 while timeout 30 sh -c 'read -r line'; do :; done`;
 
 /** Errors of files and connections, in distinction to bugs. */
-function isSystemError(error: unknown): error is Error {
+export function isSystemError(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && typeof error.code === 'string';
 }
 

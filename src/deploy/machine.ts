@@ -1,5 +1,5 @@
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type CommandResult, NOT_FOUND, type Transport } from './transport.ts';
+import type { CommandResult, Transport } from './transport.ts';
 
 /** Programs that are started on the machine, with Debian's package for each. */
 const PACKAGE = {
@@ -11,14 +11,6 @@ const PACKAGE = {
 
 export type Tool = keyof typeof PACKAGE;
 
-/** What every one of these programs answers without doing anything. */
-const VERSION: Readonly<Record<Tool, readonly string[]>> = {
-  ip: ['ip', '-V'],
-  bpftool: ['bpftool', 'version'],
-  ethtool: ['ethtool', '--version'],
-  nft: ['nft', '--version'],
-};
-
 /** What to say when a program is not there. */
 export function missingTool(tool: Tool): Diagnostic {
   return errorAt('deploy/no-tool', `there is no program \`${tool}\` on this machine`, {
@@ -26,27 +18,24 @@ export function missingTool(tool: Tool): Diagnostic {
   });
 }
 
+/** Prints who it is run by, and which of the programs are not there. */
+const LOOK_AROUND = `id -u
+for tool; do command -v "$tool" >/dev/null || echo "$tool"; done`;
+
 /** What is missing for a change of the machine: root, and which of the tools. */
 export async function checkMachine(
   transport: Transport,
   tools: readonly Tool[],
 ): Promise<readonly Diagnostic[]> {
-  const user = await transport.run(['id', '-u']);
-  const root =
-    user.stdout.trim() === '0'
-      ? []
-      : [
-          errorAt('deploy/not-root', 'this needs root', {
-            help: 'run it with sudo; loading and reading BPF programs is for root only',
-          }),
-        ];
-  const missing = await Promise.all(
-    tools.map(async (tool) => {
-      const { code } = await transport.run(VERSION[tool]);
-      return code === NOT_FOUND ? [missingTool(tool)] : [];
-    }),
-  );
-  return [...root, ...missing.flat()];
+  const { code, stdout, stderr } = await transport.run(['sh', '-c', LOOK_AROUND, 'sh', ...tools]);
+  const [user, ...missing] = stdout.trim().split('\n');
+  if (user === undefined || !/^\d+$/.test(user)) {
+    const message = `the machine does not say who this is: ${stderr.trim() || `exit status ${code}`}`;
+    return [errorAt('deploy/io', message)];
+  }
+  const help = 'run it with sudo; loading and reading BPF programs is for root only';
+  const root = user === '0' ? [] : [errorAt('deploy/not-root', 'this needs root', { help })];
+  return [...root, ...tools.filter((tool) => missing.includes(tool)).map(missingTool)];
 }
 
 /** Lines of a loader's output that are kept: the verifier says what it dislikes at the end. */

@@ -68,6 +68,11 @@ export function historyDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.history`;
 }
 
+/** Frames while a program is tried out. */
+export function selfTestDirectory(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.frames`;
+}
+
 /** Files of the deployment that has to be confirmed. */
 export function trialDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.trial`;

@@ -1,9 +1,12 @@
 import { fail, type Result, succeed } from '../support/diagnostics.ts';
 import { formatProgram } from './attachment.ts';
+import { basisOf, type Changes, findChanges } from './changes.ts';
 import { type DeployRequest, reviewSwitch } from './deploy.ts';
+import { readKept } from './history.ts';
 import { bindMaps } from './load.ts';
 import { checkMachine } from './machine.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { canSelfTest } from './self-test.ts';
 import { surveyDevice } from './survey.ts';
 import { planSwitch } from './switch-program.ts';
 import type { Transport } from './transport.ts';
@@ -14,6 +17,10 @@ export interface DeployPreview {
   readonly device: string;
   /** One sentence a step, in order. */
   readonly steps: readonly string[];
+  /** What is different from what is deployed; null when nothing of ours is, or it is not known. */
+  readonly changes: Changes | null;
+  /** For `deploy --basis`: it refuses when the device is not any more as it is now. */
+  readonly basis: string;
 }
 
 /** Looks at the machine as `deployXdp` would, refuses what it would refuse, and changes nothing. */
@@ -40,6 +47,7 @@ export async function previewDeploy(
   const steps = [
     `load the program (${elf.length} bytes) and pin it in ${target.directory}`,
     ...(updates === 0 ? [] : [`fill its maps (${updates} updates)`]),
+    ...(canSelfTest(request) ? [`try it out with ${request.frames.length} frames`] : []),
     ...(displaces === null ? [] : [`take the ${formatProgram(displaces)} off ${device}`]),
     replaces === null
       ? `attach it to ${device} in ${mode} mode`
@@ -48,6 +56,13 @@ export async function previewDeploy(
       ? []
       : ['keep the counts of the program before, and unpin it']),
   ];
-  const report: DeployPreview = { format: 'nft-offload/deploy-preview@1', device, steps };
+  const { state } = surveyed.value;
+  const before =
+    state === null ? null : await readKept(transport, paths, device, state.current.origin);
+  const report: DeployPreview = {
+    format: 'nft-offload/deploy-preview@1',
+    ...{ device, steps, basis: basisOf(surveyed.value) },
+    changes: before?.ok === true ? findChanges(before.value, request) : null,
+  };
   return succeed(report, [...surveyed.diagnostics, ...reviewed.diagnostics]);
 }

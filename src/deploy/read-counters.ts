@@ -30,6 +30,23 @@ function readCount(value: DataView, slot: number): Count {
   return { packets: value.getBigUint64(at, true), bytes: value.getBigUint64(at + 8, true) };
 }
 
+/** One count a slot, summed over the CPUs, out of a map's elements; null where these are none. */
+export function parseCounters(elements: unknown, layout: CounterLayout): readonly Count[] | null {
+  const dump = dumpSchema.safeParse(elements);
+  if (!dump.success) return null;
+  const entries = new Map(
+    dump.data.map(({ key, value, values }) => {
+      const copies = values?.map((copy) => toBytes(copy.value)) ?? [toBytes(value ?? [])];
+      return [toBytes(key).getUint32(0, true), copies] as const;
+    }),
+  );
+  return Array.from({ length: layout.slots }, (_, slot) => {
+    const copies = entries.get(Math.floor(slot / layout.slotsPerEntry)) ?? [];
+    const counts = copies.map((copy) => readCount(copy, slot % layout.slotsPerEntry));
+    return counts.reduce(addCounts, NOTHING);
+  });
+}
+
 /** One count a slot, summed over the CPUs. */
 export async function readCounters(
   transport: Transport,
@@ -40,21 +57,10 @@ export async function readCounters(
   const unreadable = (why: string): Result<never> =>
     fail(errorAt('deploy/no-counters', `cannot read the counters in ${pin}: ${why}`));
   if (result.code !== 0) return unreadable(complaint(result));
-  const dump = dumpSchema.safeParse(parseJson(result.stdout));
-  if (!dump.success) return unreadable('bpftool prints something else than elements');
-  const entries = new Map(
-    dump.data.map(({ key, value, values }) => {
-      const copies = values?.map((copy) => toBytes(copy.value)) ?? [toBytes(value ?? [])];
-      return [toBytes(key).getUint32(0, true), copies] as const;
-    }),
-  );
-  return succeed(
-    Array.from({ length: layout.slots }, (_, slot) => {
-      const copies = entries.get(Math.floor(slot / layout.slotsPerEntry)) ?? [];
-      const counts = copies.map((copy) => readCount(copy, slot % layout.slotsPerEntry));
-      return counts.reduce(addCounts, NOTHING);
-    }),
-  );
+  const counts = parseCounters(parseJson(result.stdout), layout);
+  return counts === null
+    ? unreadable('bpftool prints something else than elements')
+    : succeed(counts);
 }
 
 /** Between two looks at a map that is going out of use, and how often to look at most. */

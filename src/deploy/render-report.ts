@@ -1,4 +1,5 @@
 import { formatProgram } from './attachment.ts';
+import type { Changes } from './changes.ts';
 import type { ConfirmReport } from './confirm.ts';
 import type { DeployReport } from './deploy.ts';
 import { formatOwner } from './owner-counts.ts';
@@ -26,9 +27,32 @@ export function renderDeploy(report: DeployReport): string {
   ]);
 }
 
-/** The steps, numbered from 1. */
-export function renderPreview(preview: DeployPreview): string {
-  return renderLines(preview.steps.map((step, index) => `${index + 1}. ${step}`));
+/** Rules that are listed one by one. */
+const MOST_RULES = 20;
+
+function renderRules(sign: '+' | '-', rules: readonly string[]): readonly string[] {
+  const more = rules.length - MOST_RULES;
+  const listed = rules.slice(0, MOST_RULES).map((rule) => `${sign} ${rule}`);
+  return more > 0 ? [...listed, `${sign} and ${more} more rules`] : listed;
+}
+
+function renderChanges({ rulesIn, rulesOut, counters, maps }: Changes): readonly string[] {
+  const { kept, begun, ended } = counters;
+  const lines = [
+    ...renderRules('-', rulesOut),
+    ...renderRules('+', rulesIn),
+    ...maps.map(({ name, added, removed }) => `~ map ${name}: ${added} added, ${removed} removed`),
+  ];
+  return [
+    ...(lines.length === 0 ? ['the same rules and sets as now'] : lines),
+    `counters: ${kept} go on, ${begun} begin, ${ended} end`,
+  ];
+}
+
+/** The steps, numbered from 1, and what is different from now. */
+export function renderPreview({ steps, changes }: DeployPreview): string {
+  const numbered = steps.map((step, index) => `${index + 1}. ${step}`);
+  return renderLines([...numbered, ...(changes === null ? [] : renderChanges(changes))]);
 }
 
 /** What went, and what it had counted. */

@@ -32,6 +32,20 @@ export const counterLayoutSchema = z.object({
   slots: whole,
 });
 
+export type CounterLayoutJson = z.output<typeof counterLayoutSchema>;
+
+/** See `SelfTestFrame`. */
+export const selfTestSchema = z.object({
+  /** As hex, from the destination address on. */
+  frame: z.string().regex(/^([0-9a-f]{2}){14,}$/),
+  /** Otherwise it is passed on. */
+  drops: z.boolean(),
+  /** What it adds to the program's counters. */
+  counts: z.array(z.object({ slot: whole, packets: whole, bytes: whole })),
+  /** The rule that decides it, for people. */
+  rule: z.string(),
+});
+
 const deploymentSchema = z.object({
   mode: modeSchema,
   /** Its directory below the device's pin directory. */

@@ -116,6 +116,23 @@ export interface SplitCounts {
   readonly before: readonly OwnerCount[];
 }
 
+/** What programs before the present one counted; what cannot be read is a warning. */
+export async function collectBefore(
+  transport: Transport,
+  paths: DeployPaths,
+  { current, previous, device }: DeployState,
+  settled: boolean,
+): Promise<Result<readonly OwnerCount[]>> {
+  const carried = [...(previous?.carried ?? []), ...current.carried];
+  if (previous === null) return succeed(carried);
+  const last = await readOwnerCounts(transport, paths, device, previous, settled);
+  if (last.ok) return succeed([...carried, ...last.value]);
+  return succeed(
+    carried,
+    last.diagnostics.map(({ message }) => warning('deploy/counts-lost', message)),
+  );
+}
+
 /** Everything that was counted so far; what cannot be read is a warning. `settled`: not in use now. */
 export async function collectCounts(
   transport: Transport,
@@ -123,16 +140,12 @@ export async function collectCounts(
   state: DeployState,
   settled: boolean,
 ): Promise<Result<SplitCounts>> {
-  const { current, previous, device } = state;
-  const now = await readOwnerCounts(transport, paths, device, current, settled);
-  const last =
-    previous === null
-      ? succeed([])
-      : await readOwnerCounts(transport, paths, device, previous, settled);
-  const lost = [now, last].flatMap((counts) => (counts.ok ? [] : counts.diagnostics));
-  const carried = [...(previous?.carried ?? []), ...current.carried];
-  return succeed(
-    { now: now.ok ? now.value : [], before: [...carried, ...(last.ok ? last.value : [])] },
-    lost.map(({ message }) => warning('deploy/counts-lost', message)),
-  );
+  const now = await readOwnerCounts(transport, paths, state.device, state.current, settled);
+  const before = await collectBefore(transport, paths, state, settled);
+  if (!before.ok) return before;
+  const lost = now.ok ? [] : now.diagnostics;
+  return succeed({ now: now.ok ? now.value : [], before: before.value }, [
+    ...lost.map(({ message }) => warning('deploy/counts-lost', message)),
+    ...before.diagnostics,
+  ]);
 }

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { execa } from 'execa';
+import { runProcess } from '../nft/run-process.ts';
 
 /** How a program ended; `code` is 127 where there is no such program, as a shell has it. */
 export interface CommandResult {
@@ -82,17 +82,12 @@ export function openLocalTransport(options: LocalTransportOptions = {}): Transpo
   return {
     async run(argv, { input } = {}) {
       const [program = '', ...args] = [...prefix, ...argv];
-      const result = await execa(program, args, {
-        reject: false,
-        input: input ?? '',
-        stripFinalNewline: false,
-        env: { LC_ALL: 'C' },
-        maxBuffer: MAX_OUTPUT,
-      });
-      const { exitCode, stdout, stderr } = result;
-      if (exitCode !== undefined) return { code: exitCode, stdout, stderr };
-      const reason = result.shortMessage ?? `${program} did not end by itself`;
-      return { code: result.code === 'ENOENT' ? NOT_FOUND : 1, stdout, stderr: stderr || reason };
+      const env = { LC_ALL: 'C' };
+      const ended = await runProcess(program, args, { input, env, mostOutput: MAX_OUTPUT });
+      const { started, status, stdout, stderr } = ended;
+      if (status !== null) return { code: status, stdout, stderr };
+      const reason = stderr || `${program} did not end by itself`;
+      return { code: started ? 1 : NOT_FOUND, stdout, stderr: reason };
     },
     async hold(argv) {
       const [program = '', ...args] = [...prefix, ...argv];

@@ -15,6 +15,7 @@ import {
   historyDirectory,
   objectFile,
   pinDirectory,
+  selfTestDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
@@ -90,7 +91,8 @@ async function undeployLocked(
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
   await forgetTrials(transport, paths, device);
-  await transport.run(['rm', '-rf', '--one-file-system', '--', historyDirectory(paths, device)]);
+  const kept = [historyDirectory(paths, device), selfTestDirectory(paths, device)];
+  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,

@@ -1,4 +1,5 @@
 import { type Field, fieldKey, META } from './fields.ts';
+import { isPlain } from './operand.ts';
 import { intervalOf, presenceOf, sortedElements } from './region.ts';
 import type { View } from './residual.ts';
 import type { Test } from './ruleset.ts';
@@ -83,8 +84,7 @@ function spanOf(test: Test): ReturnType<typeof intervalOf> {
   const [operand] = test.key;
   const sorted = sortedElements(test.set.elements);
   if (operand === undefined || sorted === null) return null;
-  if (operand.shift !== 0 || operand.xor !== 0n) return null;
-  if (operand.mask !== (1n << BigInt(operand.field.width)) - 1n) return null;
+  if (!isPlain(operand)) return null;
   const lo = sorted.lo[0];
   const hi = sorted.hi.at(-1);
   if (lo === undefined || hi === undefined) return null;

@@ -1,5 +1,7 @@
 import type { ViewName } from './classifier.ts';
 import { type Field, fieldKey } from './fields.ts';
+import type { Forest } from './match-forest.ts';
+import type { MatchTable } from './match-table.ts';
 import type { Operand, Test } from './ruleset.ts';
 
 /** One question about a frame. Its loads always succeed where it is asked. */
@@ -47,7 +49,31 @@ export type DecisionNode =
       readonly counters: readonly number[];
       readonly next: DecisionNode;
       readonly rule: string | null;
-    };
+    }
+  | TableNode;
+
+/** What the first rule of a table that matches does. */
+export interface TableAction {
+  /** Index into the node's targets. */
+  readonly target: number;
+  /** Index of the classifier's counter that counts, or null. */
+  readonly counter: number | null;
+  readonly rule: string | null;
+}
+
+/** Asks many rules at once; only where the builder was told to make such nodes. */
+export interface TableNode {
+  readonly kind: 'table';
+  readonly id: number;
+  readonly table: MatchTable;
+  readonly forest: Forest;
+  /** By owner of the table's boxes. */
+  readonly actions: readonly TableAction[];
+  /** Where actions lead. */
+  readonly targets: readonly DecisionNode[];
+  /** When no box holds the key: one of the targets. */
+  readonly none: number;
+}
 
 /** Nodes made so far; equal ones are the same object. */
 export interface NodeTable {
@@ -124,6 +150,25 @@ export function count(
   if (counters.length === 0 || next === table.pass) return next;
   const key = `n${counters.join(',')}:${next.id}`;
   return intern(table, key, (id) => ({ kind: 'count', id, counters, next, rule }));
+}
+
+/** Asks a table; every one is a node of its own. */
+export function askTable(table: NodeTable, node: Omit<TableNode, 'kind' | 'id'>): DecisionNode {
+  return intern(table, `t${table.interned.size}`, (id) => ({ kind: 'table', id, ...node }));
+}
+
+/** The nodes that one leads to, each once or more. */
+export function childrenOf(node: DecisionNode): readonly DecisionNode[] {
+  switch (node.kind) {
+    case 'leaf':
+      return [];
+    case 'count':
+      return [node.next];
+    case 'branch':
+      return [node.no, node.yes];
+    case 'table':
+      return node.targets;
+  }
 }
 
 /** A table with the two leaves. */

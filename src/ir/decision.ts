@@ -1,14 +1,18 @@
 import { chooseCut } from './choose-cut.ts';
 import type { Classifier, ViewName } from './classifier.ts';
 import {
+  askTable,
   branch,
   count,
   createNodeTable,
   type DecisionNode,
   type NodeTable,
   type Question,
+  type TableAction,
 } from './decision-nodes.ts';
 import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
+import { buildForest } from './match-forest.ts';
+import { createTableMaker } from './match-table.ts';
 import { testedFields } from './operand.ts';
 import {
   exclude,
@@ -64,6 +68,11 @@ export interface DecisionOptions {
    * needs. Slower to walk and without copies, so a few rules take less room. Default true.
    */
   readonly regions?: boolean;
+  /**
+   * So many rules that follow each other, each decided at once, become a table; null or left out: none
+   * do. Regions in which there are tables are not cut by values.
+   */
+  readonly tableRules?: number | null;
 }
 
 export const DEFAULT_DECISION: DecisionOptions = { leafRules: 16, copies: 2 };
@@ -86,6 +95,8 @@ interface Builder extends NodeTable {
   readonly options: DecisionOptions;
   readonly scratch: Scratch;
   readonly questions: Readonly<Record<ViewName, Map<Test, Question>>>;
+  /** Views that became tables, with what they became. */
+  readonly made: { readonly view: View; readonly node: DecisionNode }[];
 }
 
 const isLaterFragment: Question = {
@@ -96,8 +107,19 @@ const isLaterFragment: Question = {
   view: 'ingress',
 };
 
-/** Asks the open tests of every row one after the other, from the last row to the first. */
-function askInTurn(builder: Builder, view: View): DecisionNode {
+/** Runs of rows that became tables, by the entry of their first row; and the entries of the others. */
+interface Runs {
+  readonly first: ReadonlyMap<number, readonly Row[]>;
+  readonly inside: ReadonlySet<number>;
+}
+
+const NO_RUNS: Runs = { first: new Map(), inside: new Set() };
+
+/**
+ * Asks the open tests of every row one after the other, from the last row to the first; runs of rows
+ * as tables. Null where a table would be too big.
+ */
+function askInTurn(builder: Builder, view: View, runs: Runs): DecisionNode | null {
   const nodes = new Map<number, DecisionNode>([
     [DROPPED, builder.drop],
     [PASSED, builder.pass],
@@ -109,6 +131,14 @@ function askInTurn(builder: Builder, view: View): DecisionNode {
   };
   for (const row of [...view.rows].reverse()) {
     const { rule } = row;
+    if (runs.inside.has(row.entry)) continue;
+    const run = runs.first.get(row.entry);
+    if (run !== undefined) {
+      const node = tableNode(builder, view.region, run, resolve);
+      if (node === null) return null;
+      nodes.set(row.entry, node);
+      continue;
+    }
     const no = row.tests.length > 0 ? resolve(row.otherwise, rule) : builder.pass;
     let node = row.handOn ? builder.pass : resolve(row.then, rule);
     for (const { test } of [...row.tests].reverse()) {
@@ -117,6 +147,167 @@ function askInTurn(builder: Builder, view: View): DecisionNode {
     nodes.set(row.entry, node);
   }
   return resolve(view.start, null);
+}
+
+/** How often each row is led to from others, by entry. */
+function countWays({ rows, start }: View): ReadonlyMap<number, number> {
+  const ways = new Map([[start.to, 1]]);
+  const add = ({ to }: Ref): void => void ways.set(to, (ways.get(to) ?? 0) + 1);
+  for (const { then, otherwise } of rows) {
+    add(then);
+    add(otherwise);
+  }
+  return ways;
+}
+
+/**
+ * The longest runs of rows of which each is asked when the one before does not match, and only then,
+ * and that a table can hold; those of fewer than `least` rows are left out.
+ */
+function findRuns(view: View, least: number): Runs {
+  const ways = countWays(view);
+  const maker = createTableMaker(view.region);
+  const byEntry = new Map(view.rows.map((row) => [row.entry, row]));
+  const first = new Map<number, readonly Row[]>();
+  const inside = new Set<number>();
+  const seen = new Set<number>();
+  for (const start of view.rows) {
+    if (seen.has(start.entry)) continue;
+    const run: Row[] = [];
+    for (let row: Row | undefined = start; row !== undefined && maker.canTake(row); ) {
+      run.push(row);
+      seen.add(row.entry);
+      const { to, counts }: Ref = row.otherwise;
+      const isNext: boolean = counts.length === 0 && ways.get(to) === 1 && !seen.has(to);
+      row = isNext ? byEntry.get(to) : undefined;
+    }
+    if (run.length < least) continue;
+    first.set(start.entry, run);
+    for (const row of run.slice(1)) inside.add(row.entry);
+  }
+  return { first, inside };
+}
+
+/** Targets that one table may have. */
+const MOST_TARGETS = 256;
+
+/** Boxes in a leaf where frames are rare: trees are built in less time, and are smaller. */
+const LATER_LEAF = 32;
+
+/** What a row does when it matches: one counter that counts, or null, and where the walk goes on. */
+interface Effect {
+  readonly node: DecisionNode;
+  readonly counter: number | null;
+  readonly rule: string | null;
+}
+
+function effectOf(
+  builder: Builder,
+  { then, handOn, rule }: Row,
+  resolve: (ref: Ref, rule: string | null) => DecisionNode,
+): Effect {
+  if (handOn) return { node: builder.pass, counter: null, rule };
+  const [counter = null, ...others] = then.counts;
+  // Where several count, a node of its own counts them.
+  const node = resolve(others.length === 0 ? { ...then, counts: [] } : then, rule);
+  return { node, counter: others.length === 0 && node !== builder.pass ? counter : null, rule };
+}
+
+/**
+ * What is done when no row before the last ones matches, and how many rows are left to ask: a last row
+ * that matches all, or does what is done without it, need not be asked.
+ */
+function trimRun(
+  run: readonly Row[],
+  effects: readonly Effect[],
+  otherwise: DecisionNode,
+): { readonly left: number; readonly none: DecisionNode } {
+  let none = otherwise;
+  let left = run.length;
+  for (; left > 0; left -= 1) {
+    const effect = effects[left - 1];
+    if (effect === undefined || effect.counter !== null) break;
+    if (run[left - 1]?.tests.length === 0) none = effect.node;
+    else if (effect.node !== none) break;
+  }
+  return { left, none };
+}
+
+/** A run of rows as one node; null where it would be too big. */
+function tableNode(
+  builder: Builder,
+  region: Region,
+  run: readonly Row[],
+  resolve: (ref: Ref, rule: string | null) => DecisionNode,
+): DecisionNode | null {
+  const last = run.at(-1);
+  if (last === undefined) throw new Error('bug: a run of no rows');
+  const effects = run.map((row) => effectOf(builder, row, resolve));
+  const { left, none } = trimRun(run, effects, resolve(last.otherwise, last.rule));
+  if (left === 0) return none;
+  const targets = [...new Set([none, ...effects.slice(0, left).map(({ node }) => node)])];
+  if (targets.length > MOST_TARGETS) return null;
+  const numbers = new Map(targets.map((node, index) => [node, index]));
+  const actions = effects.slice(0, left).map(({ node, counter, rule }): TableAction => {
+    return { target: numbers.get(node) ?? 0, counter, rule };
+  });
+  const table = createTableMaker(region).make(run.slice(0, left));
+  const isLater = (region.get(FRAME.fragment.name)?.lo ?? 0n) >= 2n;
+  const forest = isLater ? buildForest(table, LATER_LEAF) : buildForest(table);
+  return forest === null ? null : askTable(builder, { table, forest, actions, targets, none: 0 });
+}
+
+/** The region with nothing in it that only says how many tags there are. */
+function withoutTags(region: Region): string {
+  const kept = [...region].filter(
+    ([key]) => key !== FRAME.tags.name && key !== presenceKey('ll', 'ingress'),
+  );
+  const words = kept.map(([key, { lo, hi, without }]) => `${key} ${lo} ${hi} ${without.join()}`);
+  return words.sort().join(';');
+}
+
+function isSameRef(a: Ref, b: Ref): boolean {
+  return a.to === b.to && a.counts.join() === b.counts.join();
+}
+
+/** Whether two views ask the same, so that what became of one will do for the other. */
+function isSameView(a: View, b: View): boolean {
+  if (a.rows.length !== b.rows.length || !isSameRef(a.start, b.start)) return false;
+  if (withoutTags(a.region) !== withoutTags(b.region)) return false;
+  return a.rows.every((row, index) => {
+    const other = b.rows[index];
+    return (
+      other !== undefined &&
+      row.entry === other.entry &&
+      row.handOn === other.handOn &&
+      isSameRef(row.then, other.then) &&
+      isSameRef(row.otherwise, other.otherwise) &&
+      row.tests.length === other.tests.length &&
+      row.tests.every(
+        ({ test, fields }, at) =>
+          test === other.tests[at]?.test && fields.every(({ base }) => base !== 'll'),
+      )
+    );
+  });
+}
+
+/** A region with tables in it; null where none of its runs is long enough, or one is too big. */
+function askTables(builder: Builder, view: View): DecisionNode | null {
+  const least = builder.options.tableRules ?? null;
+  if (least === null || view.rows.length < least) return null;
+  const known = builder.made.find(({ view: other }) => isSameView(other, view));
+  if (known !== undefined) return known.node;
+  const runs = findRuns(view, least);
+  if (runs.first.size === 0) return null;
+  const node = askInTurn(builder, view, runs);
+  if (node !== null) builder.made.push({ view, node });
+  return node;
+}
+
+function askRows(builder: Builder, view: View): DecisionNode {
+  const node = askInTurn(builder, view, NO_RUNS);
+  if (node === null) throw new Error('bug: rows without a table are too big');
+  return node;
 }
 
 /** One test as questions: the bytes must be there, then the values decide. */
@@ -192,7 +383,7 @@ function lessThan(field: Field, at: bigint, view: ViewName): Question {
 function cutValues(builder: Builder, view: View, budget: number): DecisionNode {
   const { rows, start, region } = view;
   const cut = rows.length > builder.options.leafRules ? chooseCut(view) : null;
-  if (cut === null) return askInTurn(builder, view);
+  if (cut === null) return askRows(builder, view);
   const key = fieldKey(cut.field);
   const top = (1n << BigInt(cut.field.width)) - 1n;
   const low = enter(builder.scratch, rows, start, restrict(region, key, 0n, cut.at - 1n), key);
@@ -200,7 +391,7 @@ function cutValues(builder: Builder, view: View, budget: number): DecisionNode {
   const sum = low.rows.length + high.rows.length;
   const left = budget - Math.max(0, sum - rows.length);
   if (left < 0 || Math.max(low.rows.length, high.rows.length) >= rows.length) {
-    return askInTurn(builder, view);
+    return askRows(builder, view);
   }
   const yes = cutValues(builder, low, (left * low.rows.length) / sum);
   const no = cutValues(builder, high, (left * high.rows.length) / sum);
@@ -209,6 +400,8 @@ function cutValues(builder: Builder, view: View, budget: number): DecisionNode {
 
 /** Value cuts with as many copies as the options allow for this many rows. */
 function cutRows(builder: Builder, view: View): DecisionNode {
+  const node = askTables(builder, view);
+  if (node !== null) return node;
   return cutValues(builder, view, Math.max(500, view.rows.length * builder.options.copies));
 }
 
@@ -296,6 +489,8 @@ function hasTransport(view: View): boolean {
 /** One region for each transport protocol that the rules name, and one for the rest. */
 function cutProtocol(builder: Builder, view: View): DecisionNode {
   const protocols = askedProtocols(view).slice(0, PROTOCOLS);
+  const whole = askTables(builder, view);
+  if (whole !== null) return whole;
   if (protocols.length === 0 || (view.rows.length < 3 && !hasTransport(view))) {
     return cutTransport(builder, view, null);
   }
@@ -384,7 +579,7 @@ export function buildDecision(
   const rows = rowsOf(classifier);
   const scratch = createScratch(rows.length);
   const questions = { ingress: new Map(), l3: new Map() };
-  const builder: Builder = { ...createNodeTable(), options, scratch, questions };
+  const builder: Builder = { ...createNodeTable(), options, scratch, questions, made: [] };
   const root = (region: Region, cut: typeof cutFragments): DecisionNode => {
     const [first] = rows;
     if (first === undefined) return builder.pass;

@@ -1,4 +1,5 @@
 import { type Bits, bits } from '../support/bits.ts';
+import { remember } from '../support/remember.ts';
 
 /**
  * Where a load starts: link-layer header, network header, transport header (as the kernel's
@@ -18,8 +19,10 @@ export interface Field {
 
 /** Two fields with the same key load the same bits. */
 export function fieldKey(field: Field): string {
-  return field.base === 'meta' ? field.name : `${field.base}:${field.offset}:${field.width}`;
+  return field.base === 'meta' ? field.name : placeKey(field);
 }
+
+const placeKey = remember((field: Field) => `${field.base}:${field.offset}:${field.width}`);
 
 /** Bytes that must be present behind the base for the load to succeed. */
 export function fieldEnd(field: Field): number {

@@ -128,8 +128,10 @@ function pushRule(builder: Builder, frame: Frame, rule: Rule): void {
   const open: Open = { tests: [], counts: [], effects: [] };
   const write = (then: Draft): void => {
     const { tests, counts, effects } = open;
-    const base = { rule: rule.id, label: rule.text, view: frame.view };
-    push(builder, { ...base, tests, counts, effects, then, otherwise: to(next) });
+    const { id, text: label } = rule;
+    const otherwise = to(next);
+    const { view } = frame;
+    builder.entries.push({ rule: id, label, view, tests, counts, effects, then, otherwise });
     open.tests = [];
     open.counts = [];
     open.effects = [];

@@ -36,6 +36,7 @@ import {
   formatRuleId,
   type Rule,
   type Ruleset,
+  type Step,
   type Table,
   type Test,
   type Verdict,
@@ -227,11 +228,11 @@ function createBuilder(facts: Facts, states: FlowStates): Builder {
 
 function classifierOf({ entries, stages, counters, facts }: Builder): Classifier {
   const { length } = entries;
-  const resolved = entries.map((entry) => ({
-    ...entry,
-    then: resolveTarget(entry.then, length),
-    otherwise: resolveTarget(entry.otherwise, length),
-  }));
+  const resolved = entries.map(({ rule, label, view, tests, counts, effects, ...ways }) => {
+    const then = resolveTarget(ways.then, length);
+    const otherwise = resolveTarget(ways.otherwise, length);
+    return { rule, label, view, tests, counts, effects, then, otherwise };
+  });
   return { device: facts.device, entries: resolved, stages, counters };
 }
 
@@ -294,8 +295,9 @@ export function flatten(
 
 /** Whether statements of a table change what `ct state` says of a packet on its way. */
 function changesTracking({ chains }: Table): boolean {
-  const steps = chains.flatMap(({ rules }) => rules.flatMap((rule) => rule.steps));
-  return steps.some((step) => step.kind === 'effect' && /^(notrack|ct |synproxy)/.test(step.name));
+  const isTracking = (step: Step): boolean =>
+    step.kind === 'effect' && /^(notrack|ct |synproxy)/.test(step.name);
+  return chains.some(({ rules }) => rules.some(({ steps }) => steps.some(isTracking)));
 }
 
 /**

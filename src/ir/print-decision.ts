@@ -1,5 +1,5 @@
 import type { Decision } from './decision.ts';
-import type { DecisionNode, Question } from './decision-nodes.ts';
+import { childrenOf, type DecisionNode, type Question, type TableNode } from './decision-nodes.ts';
 import { formatTest } from './print.ts';
 
 function formatQuestion(question: Question): string {
@@ -20,8 +20,7 @@ function nodesOf(roots: readonly DecisionNode[]): DecisionNode[] {
   for (let node = open.pop(); node !== undefined; node = open.pop()) {
     if (seen.has(node.id)) continue;
     seen.set(node.id, node);
-    if (node.kind === 'branch') open.push(node.yes, node.no);
-    if (node.kind === 'count') open.push(node.next);
+    open.push(...childrenOf(node));
   }
   return [...seen.values()].sort((a, b) => b.id - a.id);
 }
@@ -30,7 +29,20 @@ function nameOf(node: DecisionNode): string {
   return node.kind === 'leaf' ? node.verdict : `n${node.id}`;
 }
 
+function formatTable({ id, table, forest, actions, targets, none }: TableNode): string {
+  const fields = table.key.parts.map(({ field }) => field.name).join(', ');
+  const ways = targets.map((target, index) => `${index} ${nameOf(target)}`).join(', ');
+  const head = `n${id}: table of ${actions.length} rules, ${table.size} boxes of (${fields}), ${forest.trees.length} trees, else ${none}; ${ways}`;
+  const lines = actions.map(({ target, counter, rule }, index) => {
+    const counted = counter === null ? '' : ` count ${counter}`;
+    const origin = rule === null ? '' : `  ; ${rule}`;
+    return `  ${index}:${counted} -> ${target}${origin}`;
+  });
+  return [head, ...lines].join('\n');
+}
+
 function formatNode(node: Exclude<DecisionNode, { kind: 'leaf' }>): string {
+  if (node.kind === 'table') return formatTable(node);
   const origin = node.rule === null ? '' : `  ; ${node.rule}`;
   if (node.kind === 'count') {
     const counters = node.counters.join(', ');

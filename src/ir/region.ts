@@ -1,7 +1,7 @@
 import { ones } from '../support/bits.ts';
 import type { ViewName } from './classifier.ts';
 import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
-import { applyOperand, holds } from './operand.ts';
+import { applyOperand, holds, isPlain } from './operand.ts';
 import type { ElementSet, Operand, Test } from './ruleset.ts';
 
 /** A set of values: an interval without some single values. */
@@ -171,7 +171,7 @@ function lookupIn(test: Extract<Test, { kind: 'lookup' }>, region: Region): Trut
   }
   const [operand] = test.key;
   const sorted = sortedElements(elements);
-  if (operand === undefined || sorted === null || !isWhole(operand)) return 'open';
+  if (operand === undefined || sorted === null || !isPlain(operand)) return 'open';
   const known = region.get(fieldKey(operand.field));
   if (known === undefined) return 'open';
   if (known.without.length > 0 && sorted.hi === sorted.lo) {
@@ -184,10 +184,6 @@ function lookupIn(test: Extract<Test, { kind: 'lookup' }>, region: Region): Trut
   const end = sorted.hi[last] ?? -1n;
   if (last < 0 || end < known.lo) return 'false';
   return (sorted.lo[last] ?? 0n) <= known.lo && end >= known.hi ? 'true' : 'open';
-}
-
-function isWhole({ field, mask, xor, shift }: Operand): boolean {
-  return xor === 0n && shift === 0 && mask === ones(field.width);
 }
 
 function constantIn(operand: Operand, region: Region): bigint | null {

@@ -1,4 +1,5 @@
 import type { Reason } from '../support/diagnostics.ts';
+import { remember } from '../support/remember.ts';
 import type { Field } from './fields.ts';
 
 /** As in nft(8); `arp`, `bridge` and `netdev` tables exist beside the layer-3 ones. */
@@ -172,7 +173,7 @@ export interface Ruleset {
 }
 
 /** `inet filter input 3`: family, table, chain and index (or handle where there is one). */
-export function formatRuleId(id: RuleId): string {
+export const formatRuleId = remember((id: RuleId): string => {
   const position = id.handle === null ? `#${id.index + 1}` : `handle ${id.handle}`;
   return `${id.family} ${id.table} ${id.chain} ${position}`;
-}
+});

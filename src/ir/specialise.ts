@@ -1,7 +1,6 @@
 import type { Reason } from '../support/diagnostics.ts';
 import type { Classifier, Entry, Target } from './classifier.ts';
 import type { Field } from './fields.ts';
-import { testedFields } from './operand.ts';
 import type { Test } from './ruleset.ts';
 
 /** What one tier can evaluate; everything it cannot makes the packet continue. */
@@ -10,8 +9,15 @@ export interface Capabilities {
   readonly field: (field: Field) => Reason | null;
   /** Null when the tier can do this look-up. */
   readonly test: (test: Test) => Reason | null;
+  /** Null when the tier can look at all that an entry tests at once; absent: wherever it can at each. */
+  readonly together?: (entry: Entry) => Reason | null;
   /** Null when the tier counts packets and bytes. */
   readonly counters: Reason | null;
+  /**
+   * What the tier cannot decide must be told from what it lets pass, since it forwards by itself: nothing
+   * is passed over, and what hands on stays even where nothing behind it drops.
+   */
+  readonly exact?: boolean;
   /** Counters may miss what is dropped early: the operator gives exact ones up. */
   readonly mayMiscount: boolean;
 }
@@ -53,24 +59,21 @@ const NOT_COUNTED: Reason = {
     '(give the facts that settle it: mac, local-address, rp-filter, routed)',
 };
 
-function unknownTest(test: Test, tier: Capabilities): Reason | null {
+/** Null when a tier can evaluate a test. */
+export function unknownTest(test: Test, tier: Capabilities): Reason | null {
   if (test.kind === 'unknown') return test.reason;
-  for (const field of testedFields(test)) {
+  if (test.kind === 'compare') return tier.field(test.operand.field) ?? tier.test(test);
+  for (const { field } of test.key) {
     const reason = tier.field(field);
     if (reason !== null) return reason;
   }
   return tier.test(test);
 }
 
-/** A node of the product of the classifier's entries with "the packet may be gone already". */
-interface Node {
-  readonly entry: number;
-  readonly uncertain: boolean;
-}
+/** An entry, and whether the packet may be gone already when it gets there; see `keyOf`. */
+type Key = number;
 
-type Next =
-  | { readonly kind: 'node'; readonly node: Node }
-  | Exclude<Target, { readonly kind: 'entry' }>;
+type Next = Key | Exclude<Target, { readonly kind: 'entry' }>;
 
 interface Step {
   readonly tests: readonly Test[];
@@ -83,11 +86,7 @@ interface Step {
 }
 
 function follow(target: Target, uncertain: boolean): Next {
-  if (target.kind !== 'entry') return target;
-  return {
-    kind: 'node',
-    node: { entry: target.index, uncertain: uncertain || target.uncertain },
-  };
+  return target.kind === 'entry' ? keyOf(target.index, uncertain || target.uncertain) : target;
 }
 
 function sameTarget(a: Target, b: Target): boolean {
@@ -97,49 +96,58 @@ function sameTarget(a: Target, b: Target): boolean {
   );
 }
 
+function firstMissing(tests: readonly Test[], tier: Capabilities): Reason | null {
+  for (const test of tests) {
+    const reason = unknownTest(test, tier);
+    if (reason !== null) return reason;
+  }
+  return null;
+}
+
 /** Three-valued specialisation of one entry: certain, may match, or handed on. */
 function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
-  const known: Test[] = [];
-  let missing: Reason | null = null;
-  for (const test of entry.tests) {
-    const reason = unknownTest(test, tier);
-    if (reason === null) known.push(test);
-    else missing ??= reason;
-  }
+  const missing = firstMissing(entry.tests, tier) ?? tier.together?.(entry) ?? null;
   const otherwise = follow(entry.otherwise, uncertain);
-  const tests = known.length === entry.tests.length ? entry.tests : known;
+  const tests =
+    missing === null ? entry.tests : entry.tests.filter((test) => unknownTest(test, tier) === null);
   const base = { tests, counts: [], otherwise, gate: false };
   const handOn = (reason: Reason): Step => ({
     ...base,
     then: { kind: 'unknown', reason },
     fate: { kind: 'handed-on', reason },
   });
-  const external = entry.effects.find((effect) => effect.external);
+  const external =
+    entry.effects.length === 0 ? undefined : entry.effects.find((effect) => effect.external);
   const silent = (entry.counts.length === 0 || tier.mayMiscount) && external === undefined;
   if (missing !== null) {
     if (silent && sameTarget(entry.then, entry.otherwise)) {
       return { ...base, tests: [], then: otherwise, fate: { kind: 'kept' } };
     }
-    if (silent && (entry.then.kind === 'drop' || entry.then.kind === 'lost')) {
+    const isDrop = entry.then.kind === 'drop' || entry.then.kind === 'lost';
+    if (silent && isDrop && tier.exact !== true) {
       const then = follow(entry.otherwise, true);
       return { ...base, then, fate: { kind: 'passed-over', reason: missing } };
     }
     return handOn(missing);
   }
   if (external !== undefined) {
-    if (entry.then.kind !== 'accept') return handOn(external.reason);
+    if (entry.then.kind !== 'accept' || tier.exact === true) return handOn(external.reason);
     return { ...base, then: entry.then, fate: { kind: 'kept' } };
   }
   const obstacle = uncertain ? NOT_COUNTED : tier.counters;
   if (entry.counts.length > 0 && obstacle !== null && !tier.mayMiscount) return handOn(obstacle);
   const counts = obstacle === null ? entry.counts : [];
   if (entry.then.kind === 'unknown') return handOn(entry.then.reason);
-  const gate = entry.then.kind === 'lost' && counts.length === 0 && known.length > 0;
+  const gate = entry.then.kind === 'lost' && counts.length === 0 && tests.length > 0;
   return { ...base, counts, then: follow(entry.then, uncertain), fate: { kind: 'kept' }, gate };
 }
 
-function keyOf({ entry, uncertain }: Node): number {
+function keyOf(entry: number, uncertain: boolean): Key {
   return entry * 2 + (uncertain ? 1 : 0);
+}
+
+function isUncertain(key: Key): boolean {
+  return key % 2 === 1;
 }
 
 /** Steps by `keyOf`, in walking order; null where no frame gets to. */
@@ -152,11 +160,11 @@ function reachSteps(classifier: Classifier, tier: Capabilities): Steps {
   const steps = Array.from<Step | null>({ length: count }).fill(null);
   if (count > 0) pending[0] = 1;
   const reach = (next: Next): void => {
-    if (next.kind === 'node') pending[keyOf(next.node)] = 1;
+    if (typeof next === 'number') pending[next] = 1;
   };
   for (const [index, entry] of classifier.entries.entries()) {
     for (const uncertain of [false, true]) {
-      const key = keyOf({ entry: index, uncertain });
+      const key = keyOf(index, uncertain);
       if (pending[key] !== 1) continue;
       const step = stepOf(entry, uncertain, tier);
       steps[key] = step;
@@ -167,11 +175,13 @@ function reachSteps(classifier: Classifier, tier: Capabilities): Steps {
   return steps;
 }
 
-/** For every step, whether a drop can follow; steps without one need not be there. */
-function droppingSteps(steps: Steps): Uint8Array {
+/** For every step, whether a drop can follow (or, exact, what hands on); steps without one need not be there. */
+function droppingSteps(steps: Steps, { exact = false }: Capabilities): Uint8Array {
   const dropping = new Uint8Array(steps.length);
   const drops = (next: Next): boolean =>
-    next.kind === 'drop' || (next.kind === 'node' && dropping[keyOf(next.node)] === 1);
+    typeof next === 'number'
+      ? dropping[next] === 1
+      : next.kind === 'drop' || (exact && next.kind === 'unknown');
   for (let key = steps.length - 1; key >= 0; key -= 1) {
     const step = steps[key] ?? null;
     if (step === null) continue;
@@ -196,12 +206,11 @@ const NONE_PASSED: Passed = { gates: 0n, counted: false };
 function passedOn(steps: Steps, gates: ReadonlyMap<number, number>): readonly Passed[] {
   const passed = Array.from<Passed>({ length: steps.length }).fill(NONE_PASSED);
   const merge = (next: Next, from: Passed): void => {
-    if (next.kind !== 'node') return;
-    const key = keyOf(next.node);
-    const old = passed[key] ?? NONE_PASSED;
+    if (typeof next !== 'number') return;
+    const old = passed[next] ?? NONE_PASSED;
     // Most steps pass the same on.
-    if (old === NONE_PASSED || old === from) passed[key] = from;
-    else passed[key] = { gates: old.gates | from.gates, counted: old.counted || from.counted };
+    if (old === NONE_PASSED || old === from) passed[next] = from;
+    else passed[next] = { gates: old.gates | from.gates, counted: old.counted || from.counted };
   };
   for (const [key, step] of steps.entries()) {
     if (step === null) continue;
@@ -217,6 +226,8 @@ function passedOn(steps: Steps, gates: ReadonlyMap<number, number>): readonly Pa
   return passed;
 }
 
+const ACCEPT: Target = { kind: 'accept' };
+
 /**
  * The part of a classifier that one tier can decide. For every frame the result drops, the
  * classifier drops it or the kernel loses it, and exactly the same counters count; every other
@@ -226,7 +237,7 @@ function passedOn(steps: Steps, gates: ReadonlyMap<number, number>): readonly Pa
  */
 export function specialise(classifier: Classifier, tier: Capabilities): Specialised {
   const steps = reachSteps(classifier, tier);
-  const dropping = droppingSteps(steps);
+  const dropping = droppingSteps(steps, tier);
   const gateKeys = [...steps.keys()].filter((key) => steps[key]?.gate === true);
   const gates = new Map(gateKeys.map((key, index) => [key, index]));
   const passed = passedOn(steps, gates);
@@ -261,19 +272,19 @@ export function specialise(classifier: Classifier, tier: Capabilities): Speciali
   };
 
   const resolve = (next: Next, from: Passed): Target => {
-    if (next.kind === 'drop') return from.counted ? tailOf(from.gates) : next;
-    if (next.kind !== 'node') return next;
-    const key = keyOf(next.node);
-    if (dropping[key] !== 1) return { kind: 'accept' };
-    const step = steps[key];
+    if (typeof next !== 'number') {
+      return next.kind === 'drop' && from.counted ? tailOf(from.gates) : next;
+    }
+    if (dropping[next] !== 1) return ACCEPT;
+    const step = steps[next];
     if (step?.gate === true) {
-      const here = passed[key] ?? from;
-      const own = 1n << BigInt(gates.get(key) ?? 0);
+      const here = passed[next] ?? from;
+      const own = 1n << BigInt(gates.get(next) ?? 0);
       return resolve(step.otherwise, { ...here, gates: here.gates | own });
     }
-    const index = position[key] ?? -1;
+    const index = position[next] ?? -1;
     if (index < 0) throw new Error('bug: a reached step has no place');
-    return { kind: 'entry', index, uncertain: next.node.uncertain };
+    return { kind: 'entry', index, uncertain: isUncertain(next) };
   };
 
   for (const key of kept) {
@@ -308,18 +319,18 @@ function fatesOf(classifier: Classifier, steps: Steps): Fate[] {
     kept: 3,
   };
   let blocker: number | null = null;
+  const alwaysHandsOn = (step: Step | null): boolean => {
+    if (step === null) return true;
+    const { tests, then } = step;
+    return tests.length === 0 && typeof then !== 'number' && then.kind === 'unknown';
+  };
   return classifier.entries.map((_, index) => {
-    const fates = [0, 1].flatMap((uncertain) => steps[index * 2 + uncertain]?.fate ?? []);
-    const best = fates.reduce<Fate | null>(
-      (a, b) => (a === null || rank[b.kind] > rank[a.kind] ? b : a),
-      null,
-    );
+    const certain = steps[keyOf(index, false)] ?? null;
+    const uncertain = steps[keyOf(index, true)] ?? null;
+    const [a, b] = [certain?.fate ?? null, uncertain?.fate ?? null];
+    const best = a === null || (b !== null && rank[b.kind] > rank[a.kind]) ? b : a;
     if (best === null) return { kind: 'not-reached', by: blocker };
-    const always = [0, 1].every((uncertain) => {
-      const step = steps[index * 2 + uncertain] ?? null;
-      return step === null || (step.tests.length === 0 && step.then.kind === 'unknown');
-    });
-    if (always) blocker = index;
+    if (alwaysHandsOn(certain) && alwaysHandsOn(uncertain)) blocker = index;
     return best;
   });
 }

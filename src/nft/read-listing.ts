@@ -2,8 +2,9 @@ import type { Ruleset } from '../ir/ruleset.ts';
 import { type Diagnostic, type Result, succeed } from '../support/diagnostics.ts';
 import { type Bytecode, parseBytecode, splitListing } from './bytecode.ts';
 import { confirmRuleset, type Finding } from './confirm.ts';
-import { addDevices, type Finished } from './read-process.ts';
+import { addDevices } from './read-process.ts';
 import { readJsonText } from './ruleset-json.ts';
+import type { Finished } from './run-process.ts';
 
 function warnOf(findings: readonly Finding[]): readonly Diagnostic[] {
   const wrong = findings.filter(({ isWeaker }) => !isWeaker);

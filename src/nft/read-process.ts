@@ -1,19 +1,10 @@
-import { execa } from 'execa';
 import type { Chain, Ruleset, Table } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt } from '../support/diagnostics.ts';
 import { readChainDevices } from './devices.ts';
+import { type Finished, runProcess } from './run-process.ts';
 
 /** A listing of 10,000 rules is about 5 MB; this is far beyond what the reader takes. */
 const MOST_OUTPUT = 512 * 1024 * 1024;
-
-/** What a finished process left; `status` is null when it was ended by `signal` or never started. */
-export interface Finished {
-  readonly started: boolean;
-  readonly status: number | null;
-  readonly signal: string | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 /** Runs a program with its arguments somewhere, to its end. */
 export type RunProgram = (program: string, args: readonly string[]) => Promise<Finished>;
@@ -25,21 +16,8 @@ export async function runProgram(
   options: { readonly input?: string; readonly cwd?: string } = {},
 ): Promise<Finished> {
   const path = `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`;
-  const result = await execa(program, args, {
-    input: options.input ?? '',
-    cwd: options.cwd ?? process.cwd(),
-    env: { PATH: path, LC_ALL: 'C' },
-    maxBuffer: MOST_OUTPUT,
-    reject: false,
-    stripFinalNewline: false,
-  });
-  return {
-    started: result.code !== 'ENOENT',
-    status: result.exitCode ?? null,
-    signal: result.signal ?? null,
-    stdout: result.stdout,
-    stderr: result.stderr,
-  };
+  const env = { PATH: path, LC_ALL: 'C' };
+  return runProcess(program, args, { ...options, env, mostOutput: MOST_OUTPUT });
 }
 
 /** nft is not installed. */

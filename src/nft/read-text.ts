@@ -2,7 +2,8 @@ import type { Ruleset } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt, fail, type Result } from '../support/diagnostics.ts';
 import { missingDevices, scanDevices } from './devices.ts';
 import { listWhole, readOpened } from './read-listing.ts';
-import { diedBySignal, type Finished, nftCrashed, nftMissing, runProgram } from './read-process.ts';
+import { diedBySignal, nftCrashed, nftMissing, runProgram } from './read-process.ts';
+import type { Finished } from './run-process.ts';
 import { splitText } from './split-text.ts';
 
 /** nft text, where its relative includes are looked up, and what messages call it. */

@@ -164,31 +164,48 @@ interface Tried<A extends Artifact> {
   readonly compiled: Compiled<A>;
 }
 
-/** How far a search goes from what it expects before it halves what is left instead. */
-const MOST_GUESSES = 3;
+/** About what was taken, in estimated units, and how much of what there is that was: up to 1. */
+interface Look {
+  readonly size: number;
+  readonly full: number;
+}
+
+/** The size at which a tier should be full, going on as from the look before to the last one. */
+function extrapolate(before: Look, last: Look): number {
+  const rise = last.full - before.full;
+  if (rise <= 0) return Number.POSITIVE_INFINITY;
+  return last.size + ((1 - last.full) * (last.size - before.size)) / rise;
+}
 
 /**
- * The greatest number below `count` that passes, if greater ones never pass where smaller do not; -1
- * when none does. `fullness` says how much of what there is a number takes (up to 1), null when it
- * does not pass; `sizes` rise about as that does. Those two tell where to look: each look is costly.
+ * The greatest number below `sizes.length` that passes, if greater ones never pass where smaller do
+ * not; -1 when none does. Each look is costly: the first goes to the size where the tier should be
+ * full, as do those behind a look that passed; all others halve what is left. `fullness` is null where
+ * a number does not pass.
  */
 function findLast(
   sizes: readonly number[],
   expected: number,
+  start: Look,
   fullness: (index: number) => number | null,
 ): number {
   let good = -1;
   let bad = sizes.length;
   let wanted = expected;
-  for (let guesses = 0; bad - good > 1; guesses += 1) {
+  let last = start;
+  while (bad - good > 1) {
     const guess = sizes.findLastIndex((size) => size <= wanted);
-    const middle = (good + bad) >> 1;
-    const at = guesses < MOST_GUESSES ? Math.min(Math.max(guess, good + 1), bad - 1) : middle;
+    const at = guess > good && guess < bad ? guess : (good + bad) >> 1;
     const full = fullness(at);
-    if (full === null) bad = at;
-    else good = at;
-    if (full !== null && full > 0) wanted = (sizes[at] ?? 0) / full;
-    else if (full === null && at === guess) wanted *= 0.95;
+    if (full === null) {
+      bad = at;
+      wanted = Number.NEGATIVE_INFINITY;
+      continue;
+    }
+    good = at;
+    const look = { size: sizes[at] ?? 0, full };
+    wanted = extrapolate(last, look);
+    last = look;
   }
   return good;
 }
@@ -278,16 +295,22 @@ function chooseForTier<A extends Artifact>(
     const isFar = (capacity: readonly number[]): boolean =>
       exact.some((limit, r) => (capacity[r] ?? 0) > HOPELESS * limit);
     const capacities = ladder.map(([capacity = 0]) => capacity);
-    const step = findLast(capacities, exact[0] ?? 0, (at) => {
+    const none = { size: 0, full: fullnessIn(empty.value) };
+    let before = none;
+    let last = none;
+    const step = findLast(capacities, exact[0] ?? 0, none, (at) => {
       const capacity = ladder[at] ?? [];
-      return isFar(capacity) ? null : fullnessOf(select(capacity));
+      const full = isFar(capacity) ? null : fullnessOf(select(capacity));
+      if (full !== null) [before, last] = [last, { size: capacities[at] ?? 0, full }];
+      return full;
     });
     const above = ladder[step + 1];
     if (above !== undefined) {
       const more = select(above).weight;
-      const { sizes, attemptOf } = fillUp(choices, best.attempt, more);
-      const full = fullnessIn(best.tried.value);
-      findLast(sizes, full > 0 ? (sizes[0] ?? 0) / full : 0, (at) => fullnessOf(attemptOf(at)));
+      const { size, sizes, attemptOf } = fillUp(choices, best.attempt, more);
+      const slack = extrapolate(before, last) - last.size;
+      const start = { size, full: last.full };
+      findLast(sizes, size + slack, start, (at) => fullnessOf(attemptOf(at)));
     }
   }
   const { attempt, tried } = best;
@@ -341,14 +364,13 @@ function fillUp({ items, costs }: Choices, start: Attempt, most: number) {
     .sort((a, b) => b.weight * a.price - a.weight * b.price || a.index - b.index);
   const order: number[] = [];
   let sum = start.weight;
-  let size = [...there].reduce((total, part) => total + (costs[part]?.[0] ?? 0), 0);
+  const size = [...there].reduce((total, part) => total + (costs[part]?.[0] ?? 0), 0);
   const sizes: number[] = [];
   for (const { index, weight, price } of waiting) {
     if (sum + weight > most) continue;
     sum += weight;
-    size += price;
     order.push(index);
-    sizes.push(size);
+    sizes.push((sizes.at(-1) ?? size) + price);
   }
   const attemptOf = (last: number): Attempt => {
     const added = order.slice(0, last + 1);
@@ -356,7 +378,7 @@ function fillUp({ items, costs }: Choices, start: Attempt, most: number) {
     const chosen = [...start.chosen, ...added].sort((a, b) => a - b);
     return { chosen, weight: start.weight + weight };
   };
-  return { sizes, attemptOf };
+  return { size, sizes, attemptOf };
 }
 
 /** The resource that is closest to its end, and what an estimated unit takes of it. */

@@ -4,7 +4,7 @@ import { testedFields } from '../ir/operand.ts';
 import { remember } from '../support/remember.ts';
 import { findDominators, nextTargets } from './dominators.ts';
 import { createCovers } from './findings-dead.ts';
-import { implies, intersect, type Match, matchOf, unite, type Values } from './match.ts';
+import { implies, intersect, matchOf, unite, type Values } from './match.ts';
 
 /** What most of all tells packets apart; what is known of other fields is not followed. */
 const FOLLOWED: ReadonlySet<string> = new Set([META.l4proto.name, META.protocol.name]);
@@ -70,18 +70,24 @@ const FEW = 40;
 /** `createCovers` for few entries that take everything. */
 function coverByHand(
   entries: readonly Entry[],
-  matches: readonly Match[],
   covering: readonly number[],
 ): (index: number) => number | null {
   const dominates = findDominators(entries);
+  const others = covering.flatMap((by) => {
+    const entry = entries[by];
+    return entry === undefined ? [] : [{ by, match: matchOf(entry) }];
+  });
   return (index) => {
-    const match = matches[index];
-    if (match === undefined) return null;
-    const first = covering.find((by) => {
-      const other = matches[by];
-      return by < index && other !== undefined && implies(match, other) && dominates(by, index);
-    });
-    return first ?? null;
+    const entry = entries[index];
+    if (entry === undefined) return null;
+    const first = others.find(
+      ({ by, match }) =>
+        by < index &&
+        match.fields.size + match.others.length <= entry.tests.length &&
+        dominates(by, index) &&
+        implies(matchOf(entry), match),
+    );
+    return first?.by ?? null;
   };
 }
 
@@ -92,19 +98,21 @@ function coverByHand(
 export function findHandedOn(entries: readonly Entry[]): ReadonlyMap<number, number> {
   const handing = [...entries.keys()].filter((index) => entries[index]?.then.kind === 'unknown');
   if (handing.length === 0) return new Map();
-  const matches = entries.map(matchOf);
-  const covering = handing.filter((index) => matches[index]?.isNarrower === false);
+  const covering = handing.filter((index) => {
+    const entry = entries[index];
+    return entry !== undefined && !matchOf(entry).isNarrower;
+  });
   if (covering.length === 0) return new Map();
   const coverOf =
     covering.length > FEW
       ? createCovers(
           entries,
-          matches,
+          entries.map(matchOf),
           covering,
           () => Number.POSITIVE_INFINITY,
           () => false,
         )
-      : coverByHand(entries, matches, covering);
+      : coverByHand(entries, covering);
   return new Map(
     [...entries.keys()].flatMap((index) => {
       const by = entries[index]?.rule === null ? null : coverOf(index);

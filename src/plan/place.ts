@@ -1,4 +1,4 @@
-import type { AttachHook, Tier } from '../backends/backend.ts';
+import type { AttachHook, Structure, Tier } from '../backends/backend.ts';
 import type { XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import { type Concession, concede } from '../ir/concede.ts';
 import type { Facts } from '../ir/facts.ts';
@@ -22,6 +22,8 @@ export interface Situation {
   readonly replyPorts: readonly PortRange[] | null;
   /** Where programs are attached, `xdp` when left out. */
   readonly hook?: AttachHook;
+  /** How tiers ask many rules, `auto` when left out. */
+  readonly structure?: Structure;
 }
 
 /** One tier with what it could decide of a ruleset, its size left aside. */
@@ -88,6 +90,7 @@ function placeSeen(
   const options = {
     mayMiscount: situation.concessions.includes('counters'),
     hook: situation.hook ?? 'xdp',
+    structure: situation.structure ?? 'auto',
   };
   const fitted = fitTier(tier, { classifier, specialised, weights, settled, options });
   if (!fitted.ok) return fitted;

@@ -99,7 +99,7 @@ export function settleFor(later: SeenTier, earlier: readonly PlacedTier[]): Sett
   const surely = new Set<string>();
   const partly = new Set<string>();
   for (const tier of earlier) {
-    const isSure = seesAsMuch(tier, later);
+    const isSure = tier.tier.decidesAlike && seesAsMuch(tier, later);
     for (const place of droppingPlaces(tier)) (isSure ? surely : partly).add(place);
   }
   return { surely, partly };

@@ -51,16 +51,18 @@ function optionsOf({ concessions }: Situation, final: boolean) {
 export interface TableFile {
   readonly path: string;
   readonly text: string;
+  /** The file beside it, where the format has one and it is there. */
+  readonly beside: string | null;
   readonly format: TcamFormat;
 }
 
 /** Proves a file of tables against a ruleset. */
 export function verifyTableFile(
   situation: Situation,
-  { path, text, format }: TableFile,
+  { path, text, beside, format }: TableFile,
   final: boolean,
 ): Result<VerifyReport> {
-  const tables = readTables(format, text, path, final ? 'permit' : 'continue');
+  const tables = readTables(format, text, path, final ? 'permit' : 'continue', beside);
   if (!tables.ok) return tables;
   const { classifier, ask } = referenceOf(situation, final);
   return succeed(

@@ -36,7 +36,7 @@ const match = z
   .describe('What the device can look at.');
 
 const verdicts = z
-  .array(z.enum(['drop', 'continue', 'permit']))
+  .array(z.enum(['drop', 'continue', 'permit', 'trap']))
   .min(2)
   .refine((list) => list.includes('continue'), 'every device must be able to `continue`')
   .refine((list) => new Set(list).size === list.length, 'a verdict is listed twice');

@@ -13,9 +13,12 @@ export function bytes(count: number): Bytes {
   return count as Bytes;
 }
 
+/** By width; every number made anew is garbage. */
+const ONES = Array.from({ length: 257 }, (_, width) => (1n << BigInt(width)) - 1n);
+
 /** The `width` lowest bits set. */
 export function ones(width: number): bigint {
-  return (1n << BigInt(width)) - 1n;
+  return ONES[width] ?? (1n << BigInt(width)) - 1n;
 }
 
 /** A big-endian unsigned integer from `length` bytes at `offset`; the caller has checked the bounds. */

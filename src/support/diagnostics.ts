@@ -65,9 +65,15 @@ function formatPlace(place: Place): string {
   return parts.filter((part) => part !== null).join(':');
 }
 
+/** What names and other machines' words must not do to a terminal; lines and columns may stay. */
+const CONTROLS = /(?![\n\t])\p{Cc}/gu;
+
 /** `error[code] place: message`, with the help on a second line. */
 export function formatDiagnostic(diagnostic: Diagnostic): string {
   const at = diagnostic.place === null ? '' : `${formatPlace(diagnostic.place)}: `;
   const head = `${diagnostic.severity}[${diagnostic.code}] ${at}${diagnostic.message}`;
-  return diagnostic.help === null ? head : `${head}\n  help: ${diagnostic.help}`;
+  const text = diagnostic.help === null ? head : `${head}\n  help: ${diagnostic.help}`;
+  return text.replace(CONTROLS, (char) => {
+    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
 }

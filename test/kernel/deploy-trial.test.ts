@@ -6,7 +6,6 @@ import { type DeployRequest, deployXdp } from '../../src/deploy/deploy.ts';
 import { pinDirectory, trialDirectory } from '../../src/deploy/paths.ts';
 import { rollbackXdp } from '../../src/deploy/rollback.ts';
 import { statusXdp } from '../../src/deploy/status.ts';
-import type { Transport } from '../../src/deploy/transport.ts';
 import { undeployXdp } from '../../src/deploy/undeploy.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
 import { testObject } from '../support/deploy-objects.ts';
@@ -35,8 +34,8 @@ const LONG = 600;
 const DROP = (): Partial<DeployRequest> => ({ elf: testObject() });
 const PASS = (): Partial<DeployRequest> => ({ elf: testObject({ action: 'pass' }) });
 
-const deploy = async (changes: Partial<DeployRequest>, transport: Transport = lab.transport) =>
-  deployXdp(transport, deployRequest(changes), lab.paths);
+const deploy = async (changes: Partial<DeployRequest>) =>
+  deployXdp(lab.transport, deployRequest(changes), lab.paths);
 const confirm = async () => confirmXdp(lab.transport, { device: 'eth0' }, lab.paths);
 const rollback = async (to: number | null = null) =>
   rollbackXdp(lab.transport, { device: 'eth0', to, force: false }, lab.paths);
@@ -159,42 +158,3 @@ onKernel('rollback goes back step by step, or to what is named', async () => {
   for (let more = 0; more < 4; more += 1) unwrap(await deploy(PASS()));
   expect((await status()).kept).toHaveLength(5);
 });
-
-/** A session that dies once it ran a command with this word. */
-function dyingAfter(word: string): Transport {
-  let dead = false;
-  const lost = Object.assign(new Error('connection lost'), { code: 'ECONNRESET' });
-  function alive<A extends readonly unknown[], R>(work: (...args: A) => Promise<R>) {
-    return async (...args: A): Promise<R> => {
-      if (dead) throw lost;
-      const result = await work(...args);
-      if (args.flat(2).some((part) => typeof part === 'string' && part.includes(word))) dead = true;
-      return result;
-    };
-  }
-  const { run, hold, writeFile, readFile, remove } = lab.transport;
-  return {
-    run: alive(run),
-    hold,
-    writeFile: alive(writeFile),
-    readFile: alive(readFile),
-    remove: alive(remove),
-  };
-}
-
-onKernel.each(['load', '.json', '.state', '.sh', '.pending', 'setsid', 'attach'])(
-  'a session that dies at %s leaves the old program, or one that goes back',
-  async (word) => {
-    unwrap(await deploy(PASS()));
-    const done = await deploy({ ...DROP(), confirm: LONG }, dyingAfter(word));
-    expect(refusalOf(done)).toEqual(['deploy/io']);
-    expect(await lab.send(3)).toBe(word === 'attach' ? 0 : 3);
-    await endTime(2);
-    expect(await lab.send(3)).toBe(3);
-    expect((await status()).attachment).toMatchObject({ kind: 'ours', generation: 1 });
-    if ((await drift()).includes('deploy/unconfirmed')) unwrap(await rollback());
-    unwrap(await deploy(DROP()));
-    expect(await lab.send(3)).toBe(0);
-    expect(await drift()).toEqual([]);
-  },
-);

@@ -51,6 +51,24 @@ onKernel.each(VARIANTS.map((variant, index) => [variant.name, variant, index] as
   },
 );
 
+/** Those whose rulesets have runs of rules that a tier decides. */
+const IN_TREES = ['ingress', 'host, input', 'router, input and forward', 'unknowns, no role'];
+
+onKernel.each(
+  VARIANTS.filter(({ name }) => IN_TREES.includes(name)).map(
+    (variant, index) => [variant.name, variant, index] as const,
+  ),
+)('agrees with the kernel in trees: %s', async (_, variant, index) => {
+  const seed = 40_000 + index;
+  const { text, pool } = makeRuleset(seed, variant);
+  const lab = await labs.of(variant);
+  const options = optionsOf(variant, makeFrames(seed, FRAMES, pool));
+  const comparison = await compareWithKernel(lab, text, { ...options, structure: 'tree' });
+  expect(formatDifferences(comparison.differences), `seed ${seed}`).toBe('');
+  const { artifact } = comparison.pipeline;
+  expect(artifact.usage.find(({ resource }) => resource === 'trees')?.used).toBeGreaterThan(0);
+});
+
 onKernel.each([
   ['native', 'host', 1, 'xdp-native'],
   ['generic', 'host', 2, 'xdp-generic'],

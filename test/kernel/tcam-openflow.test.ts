@@ -4,13 +4,16 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { compileTables, isTcamProfile } from '../../src/backends/tcam/compile.ts';
 import { writeOpenflow } from '../../src/backends/tcam/formats/openflow.ts';
-import { interpretTables } from '../../src/backends/tcam/interpret.ts';
+import { formatIp6 } from '../../src/backends/tcam/formats/text.ts';
+import { interpretTables, keyOf } from '../../src/backends/tcam/interpret.ts';
+import { keyBits, type TcamTable } from '../../src/backends/tcam/table.ts';
+import { verifyTables } from '../../src/backends/tcam/verify.ts';
 import { prepare } from '../../src/ir/evaluate.ts';
 import { flatten } from '../../src/ir/flatten.ts';
 import { type Packet, parsePacket } from '../../src/ir/packet.ts';
 import { readRuleset } from '../../src/nft/read.ts';
 import { loadProfile } from '../../src/profile/load.ts';
-import { toHex } from '../../src/support/bits.ts';
+import { ones, toHex } from '../../src/support/bits.ts';
 import { type OpenVswitch, startOpenVswitch } from '../support/open-vswitch.ts';
 import { labFacts, unwrap } from '../support/pipeline.ts';
 import { makeFrames } from '../support/random-frames.ts';
@@ -143,3 +146,93 @@ function actionOf(
   const table = tables[place];
   return table?.rows[row - (starts[place] ?? 0)]?.action ?? table?.default ?? 'continue';
 }
+
+/** Bits of an IPv6 address that hold a key; the first 16 stay the same. */
+const KEY_BITS = 112;
+const PREFIX = 0xfd00n << BigInt(KEY_BITS);
+
+function address(value: bigint): string {
+  return formatIp6(value & ones(128));
+}
+
+/** Rows of any key as flows: a switch compares an IPv6 address bit by bit. */
+function flowsOf({ rows }: TcamTable): string {
+  const mask = 0xffffn << BigInt(KEY_BITS);
+  const flows = rows.map((row, index) => {
+    const match = `${address(PREFIX | row.value)}/${address(mask | row.mask)}`;
+    return `priority=${65_000 - index},ipv6,ipv6_dst=${match},actions=${numbered(index)}`;
+  });
+  return `${[...flows, `priority=1,actions=${numbered(rows.length)}`].join('\n')}\n`;
+}
+
+/** An IPv6 packet without payload (next header 59, RFC 8200) to the address that a key is. */
+function carry(key: bigint): Uint8Array {
+  const frame = new Uint8Array(60);
+  frame.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 59, 64, 0xfd]);
+  frame.set(Buffer.from((PREFIX | key).toString(16).padStart(32, '0'), 'hex'), 38);
+  return frame;
+}
+
+/** The rows that the switch finds for keys; the number of rows is the default. */
+async function rowsFor(table: TcamTable, keys: readonly bigint[]): Promise<readonly number[]> {
+  await ovs.load(flowsOf(table));
+  const seen = await ovs.send(keys.map(carry));
+  return seen.map((out) => ((out?.[4] ?? 0) << 8) + (out?.[5] ?? 0) - 2);
+}
+
+it('a generic table decides as the reference, row by row, and planted faults show', async () => {
+  const [, body = ''] = RULESETS[0] ?? [];
+  const { classifier } = flatten(await read(body), labFacts(null));
+  const base = { profile: null, effort: 'normal', stage: 'ternary' } as const;
+  const compiled = unwrap(compileTables(classifier, { ...base, final: false, mayMiscount: false }));
+  const table = compiled.tables.tables.find(({ name }) => name === 'ipv4-tcp');
+  if (table === undefined) throw new Error('bug: no table for TCP');
+  const bits = keyBits(table.columns);
+  expect(bits).toBeLessThanOrEqual(KEY_BITS);
+  const reference = prepare(classifier, { mode: 'kernel', mac: null });
+  const isDropped = (packet: Packet): boolean => reference(packet).verdict === 'drop';
+
+  const frames = makeFrames(43, 4000, ARBITRARY_POOL).map(parsePacket);
+  const served = frames.flatMap((packet) => {
+    const key = isCut(packet) ? null : keyOf(table, packet);
+    return key === null ? [] : [{ packet, key }];
+  });
+  // Keys of every row, one bit beside each of its bits.
+  const beside = table.rows.flatMap(({ value, mask }) => [
+    value,
+    ...Array.from({ length: bits }, (_, bit) => 1n << BigInt(bit))
+      .filter((bit) => (mask & bit) !== 0n)
+      .map((bit) => value ^ bit),
+  ]);
+  const keys = [...served.map(({ key }) => key), ...beside];
+  const found = await rowsFor(table, keys);
+  const actionAt = (row: number): string => table.rows[row]?.action ?? table.default;
+  for (const [at, key] of keys.entries()) {
+    const first = table.rows.findIndex(({ value, mask }) => ((key ^ value) & mask) === 0n);
+    expect(found[at], key.toString(16)).toBe(first < 0 ? table.rows.length : first);
+  }
+  for (const [at, { packet }] of served.entries()) {
+    expect(actionAt(found[at] ?? -1) === 'drop', toHex(packet.frame)).toBe(isDropped(packet));
+  }
+  expect(new Set(found).size).toBe(table.rows.length + 1);
+
+  const [one, two, ...others] = table.rows;
+  if (one === undefined || two === undefined) throw new Error('bug: hardly any rows');
+  const lowest = two.mask & -two.mask;
+  const faults = [
+    [two, one, ...others],
+    [one, ...others],
+    [one, { ...two, mask: two.mask ^ lowest, value: two.value & ~lowest }, ...others],
+  ];
+  for (const [fault, rows] of faults.entries()) {
+    const broken = { ...table, rows };
+    const set = { profile: null, tables: [broken] };
+    const [finding] = verifyTables(classifier, set, { final: false, mayMiscount: false });
+    expect(['less', 'wrong'], `fault ${fault}`).toContain(finding?.kind);
+    const packet = parsePacket(finding?.frame ?? new Uint8Array(0));
+    const key = keyOf(broken, packet);
+    if (key === null) throw new Error('bug: the table does not serve the frame');
+    const [row = -1] = await rowsFor(broken, [key]);
+    expect(rows[row]?.action === 'drop', `fault ${fault}`).toBe(!isDropped(packet));
+  }
+}, 60_000);

@@ -173,6 +173,7 @@ function rowTier(limit: number): Tier<Artifact> {
   return {
     profile: native,
     receivePath: { loopedCopies: false, switchesGroOff: false },
+    decidesAlike: true,
     capabilities: EVERYTHING,
     estimates: {
       room: [{ resource: 'rows', limit }],

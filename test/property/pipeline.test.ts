@@ -55,8 +55,13 @@ function outcomes(classifier: Classifier, mode: 'tier' | 'kernel'): readonly Out
   return PACKETS.map(evaluator);
 }
 
-function compiled(classifier: Classifier, profile: string, leafRules = 8) {
-  const decision = { leafRules, copies: 4 };
+function compiled(
+  classifier: Classifier,
+  profile: string,
+  leafRules = 8,
+  tableRules: number | null = null,
+) {
+  const decision = { leafRules, copies: 4, tableRules };
   const result = compileXdp(classifier, profileOf(profile), { decision });
   const artifact = unwrap(result);
   const memory = createMemory(artifact.object.maps, artifact.object.data);
@@ -67,10 +72,13 @@ function compiled(classifier: Classifier, profile: string, leafRules = 8) {
 }
 
 it('runs and counts as the specialised classifier says', async () => {
-  const names = fc.constantFrom('xdp-native', 'netdevsim', 'agilio');
+  const tiers = fc.constantFrom(
+    ...(['xdp-native', 'netdevsim', 'agilio'] as const).map((name) => [name, 'auto'] as const),
+    ['xdp-native', 'tree'] as const,
+  );
   await fc.assert(
-    fc.asyncProperty(rulesets, names, async (ruleset, name) => {
-      const pipeline = await runPipeline(ruleset, FACTS, name);
+    fc.asyncProperty(rulesets, tiers, async (ruleset, [name, structure]) => {
+      const pipeline = await runPipeline(ruleset, FACTS, name, 1, { structure });
       const wanted = outcomes(pipeline.artifact.classifier, 'tier');
       const dropped: Outcome[] = [];
       for (const [at, outcome] of wanted.entries()) {
@@ -91,7 +99,8 @@ it('runs and counts as the specialised classifier says', async () => {
 it('drops the same however the decision is cut', () => {
   fc.assert(
     fc.property(classifiers, (classifier) => {
-      const all = [1, 8, 1000].map((leafRules) => compiled(classifier, 'xdp-native', leafRules));
+      const cuts = [1, 8, 1000].map((leafRules) => compiled(classifier, 'xdp-native', leafRules));
+      const all = [...cuts, compiled(classifier, 'xdp-native', 8, 1)];
       fc.pre(all.every(({ isCrowded }) => !isCrowded));
       // What is cut by protocol may or may not see that a short header decides nothing.
       const [first, ...rest] = all;
@@ -102,7 +111,7 @@ it('drops the same however the decision is cut', () => {
         expect(wrong === -1 ? null : hexOf(wrong)).toBeNull();
       }
     }),
-    { numRuns: 100 },
+    { numRuns: 75 },
   );
 });
 

@@ -1,4 +1,4 @@
-import type { AttachHook } from '../../src/backends/backend.ts';
+import type { AttachHook, Structure } from '../../src/backends/backend.ts';
 import type { XdpArtifact } from '../../src/backends/ebpf-offload/compile.ts';
 import { HOOKS } from '../../src/backends/ebpf-offload/hook.ts';
 import type { Classifier } from '../../src/ir/classifier.ts';
@@ -70,6 +70,8 @@ export interface CompareOptions {
   readonly hook?: AttachHook;
   /** Of the instructions that the whole program takes, the share that the tier has room for. */
   readonly share?: number;
+  /** How rules are asked; `auto` when left out. */
+  readonly structure?: Structure;
 }
 
 /** Turns off reassembly, so that fragments of one run do not meet those of an earlier one. */
@@ -236,7 +238,8 @@ export async function compareWithKernel(
   const { facts, unknowns = false, hook = 'xdp' } = given;
   await lab.loadRuleset(text);
   const ruleset = await readLabRuleset(lab);
-  const pipeline = await runPipeline(ruleset, facts, given.profile, given.share, hook);
+  const { profile, share, structure = 'auto' } = given;
+  const pipeline = await runPipeline(ruleset, facts, profile, share, { hook, structure });
   const options = { ...given, complete: given.complete === true && !hidesRules(pipeline) };
   const stamped = stampFrames(options.frames);
   const observation = await lab.observe(stamped);
@@ -309,7 +312,7 @@ export async function compareAttached(
     options.facts,
     options.profile,
     options.share,
-    options.hook,
+    { hook: options.hook ?? 'xdp', structure: options.structure ?? 'auto' },
   );
   const { stages } = pipeline.classifier;
   const frames = stampFrames(options.frames);

@@ -1,7 +1,9 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { DeployPaths } from '../../src/deploy/paths.ts';
 import { openLocalTransport, type Transport } from '../../src/deploy/transport.ts';
 import { TEST_ETHERTYPE } from './deploy-objects.ts';
@@ -36,79 +38,107 @@ export function probeDeployLab(): string | null {
   return null;
 }
 
-// Says `ready`, counts the test frames that arrive (not those it sends itself) until its input ends.
-const RECEIVER = `
-import select, socket, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(${TEST_ETHERTYPE}))
-s.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)  # SO_RCVBUFFORCE
-s.bind(('eth0', ${TEST_ETHERTYPE}))
-print('ready', flush=True)
-seen = 0
-ended = False
-while True:
-    ready = select.select([s] if ended else [s, 0], [], [], 0.1 if ended else None)[0]
-    if s in ready:
+/**
+ * Reads lines `NEAR FAR COUNT`: sends so many test frames from namespace FAR, or (0) until the next
+ * line, and prints how many it sent and how many came through to NEAR. One process for all labs, since
+ * starting Python takes longer than anything else here.
+ */
+const TRAFFIC = `
+import ctypes, os, select, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+home = os.open('/proc/self/ns/net', os.O_RDONLY)
+def enter(fd):
+    if libc.setns(fd, 0x40000000):  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), 'setns')
+def packet_socket(name, protocol):
+    fd = os.open('/run/netns/' + name, os.O_RDONLY)
+    enter(fd)
+    os.close(fd)
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+    s.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)  # SO_RCVBUFFORCE
+    s.bind(('eth0', protocol))
+    enter(home)
+    return s
+def drain(s, patience):
+    seen = 0
+    while select.select([s], [], [], patience)[0]:
         s.recv(64)
         seen += 1
-    elif ended:
-        break
-    if 0 in ready and not sys.stdin.buffer.read(1):
-        ended = True
-print(seen)
-`;
-
-// Sends argv[1] frames, or (0) until its input ends.
-const SENDER = `
-import select, socket, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-s.bind(('eth0', 0))
+    return seen
 frame = bytes.fromhex('020000000001020000000002${TEST_ETHERTYPE.toString(16)}').ljust(60, b'\\0')
-print('ready', flush=True)
-sent = 0
-limit = int(sys.argv[1])
-while limit == 0 or sent < limit:
-    if limit == 0 and sent % 64 == 0 and select.select([0], [], [], 0)[0]:
-        break
-    try:
-        s.send(frame)
-        sent += 1
-    except OSError:
-        pass  # the queue is full
-print(sent)
+for line in iter(sys.stdin.readline, ''):
+    near, far, count = line.split()
+    limit = int(count)
+    with packet_socket(near, ${TEST_ETHERTYPE}) as into, packet_socket(far, 0) as out:
+        print('ready', flush=True)
+        sent = seen = 0
+        while limit == 0 or sent < limit:
+            if sent % 64 == 0:
+                seen += drain(into, 0)
+                if limit == 0 and select.select([0], [], [], 0)[0]:
+                    sys.stdin.readline()
+                    break
+            try:
+                out.send(frame)
+                sent += 1
+            except OSError:
+                pass  # the queue is full
+        seen += drain(into, 0.05)
+    print(sent, seen, flush=True)
 `;
 
-interface Script {
-  /** Ends its input, waits for its end, gives the number it printed last. */
-  finish(): Promise<number>;
+interface Traffic {
+  /** Writes a line. */
+  say(line: string): void;
+  /** The next line that it prints. */
+  hear(): Promise<string>;
 }
 
-async function startScript(namespace: string, script: string, ...args: string[]): Promise<Script> {
-  const argv = [`--net=/run/netns/${namespace}`, 'python3', '-c', script, ...args];
-  const child: ChildProcess = spawn('nsenter', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
-  let output = '';
-  const ready = new Promise<void>((resolve, reject) => {
-    child.stdout?.on('data', (data) => {
-      output += String(data);
-      if (output.startsWith('ready\n')) resolve();
-    });
-    child.on('error', reject);
-    child.on('exit', () => reject(new Error(`the script ended early: ${output}`)));
-  });
-  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
-  await ready;
+let traffic: Traffic | null = null;
+
+function startTraffic(): Traffic {
+  // Not the first one in PATH, which may be a script that looks for the right one every time.
+  const python = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
+  const child = spawn(python, ['-c', TRAFFIC], { stdio: ['pipe', 'pipe', 'inherit'] });
+  child.unref();
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
-    async finish() {
-      child.stdin?.end();
-      await ended;
-      return Number(output.trim().split('\n').at(-1));
+    say: (line) => child.stdin.write(`${line}\n`),
+    async hear() {
+      const { done, value } = await lines.next();
+      if (done === true) throw new Error('the sender of test frames ended');
+      return value;
     },
   };
 }
 
+/** Sends; while `work` runs where there is some, else `count` frames. */
+async function exchange(
+  near: string,
+  far: string,
+  count: number,
+  work: (() => Promise<void>) | null,
+): Promise<{ readonly sent: number; readonly seen: number }> {
+  traffic ??= startTraffic();
+  const { say, hear } = traffic;
+  say(`${near} ${far} ${count}`);
+  await hear();
+  try {
+    await work?.();
+  } finally {
+    if (work !== null) say('stop');
+  }
+  const [sent = 0, seen = 0] = (await hear()).split(' ').map(Number);
+  return { sent, seen };
+}
+
+let opened = 0;
+
 /** Lays out the namespaces; nothing outside them and a temporary directory is touched. */
 export async function openDeployLab(): Promise<DeployLab> {
-  const near = `nfo-dep-${process.pid}-a`;
-  const far = `nfo-dep-${process.pid}-b`;
+  opened += 1;
+  const near = `nfo-dep-${process.pid}-${opened}-a`;
+  const far = `nfo-dep-${process.pid}-${opened}-b`;
   const directory = await mkdtemp(join(tmpdir(), 'nfo-dep-'));
   const paths = { bpffs: join(directory, 'bpf'), state: join(directory, 'state') };
   await runCommand('ip', ['netns', 'add', near]);
@@ -121,31 +151,14 @@ export async function openDeployLab(): Promise<DeployLab> {
 
   const prefix = ['nsenter', `--net=/run/netns/${near}`];
   const [enter = '', ...where] = prefix;
-  const sendDuring: DeployLab['sendDuring'] = async (work) => {
-    const receiver = await startScript(near, RECEIVER);
-    const sender = await startScript(far, SENDER, '0');
-    let failure: unknown = null;
-    await work().catch((error: unknown) => {
-      failure = error;
-    });
-    const sent = await sender.finish();
-    const seen = await receiver.finish();
-    if (failure !== null) throw failure;
-    return { sent, seen };
-  };
   return {
     transport: openLocalTransport({ prefix }),
     paths,
     async run(...argv) {
       return (await runCommand(enter, [...where, ...argv])).toString();
     },
-    async send(count) {
-      const receiver = await startScript(near, RECEIVER);
-      const sender = await startScript(far, SENDER, String(count));
-      await sender.finish();
-      return receiver.finish();
-    },
-    sendDuring,
+    send: async (count) => (await exchange(near, far, count, null)).seen,
+    sendDuring: (work) => exchange(near, far, 0, work),
     async close() {
       await runCommand('ip', ['netns', 'del', near]);
       await runCommand('ip', ['netns', 'del', far]);

@@ -1,5 +1,5 @@
-import type { AttachHook } from '../../src/backends/backend.ts';
 import {
+  type CompileOptions,
   compileXdp,
   isXdpProfile,
   type XdpArtifact,
@@ -87,17 +87,20 @@ function withRoom(profile: XdpProfile): XdpProfile {
 }
 
 /** The whole program, or what `plan` takes where there is room for a share of its instructions only. */
+/** What else a program may be compiled for. */
+type How = Pick<CompileOptions, 'hook' | 'structure'>;
+
 async function compileShare(
   ruleset: Ruleset,
   facts: Facts,
   profileName: string,
   share: number,
-  hook: AttachHook,
+  how: How,
 ): Promise<Pick<Pipeline, 'classifier' | 'artifact' | 'isCrowded' | 'isCut' | 'isScarce'>> {
   const { classifier } = flatten(ruleset, facts);
   const profile = unwrap(await loadProfile(profileName));
   if (!isXdpProfile(profile)) throw new Error(`${profileName} is no XDP profile`);
-  const compiled = compileXdp(classifier, withRoom(profile), { hook });
+  const compiled = compileXdp(classifier, withRoom(profile), how);
   const artifact = unwrap(compiled);
   const isCrowded = ({ diagnostics }: Result<unknown>): boolean =>
     diagnostics.some(({ code }) => code === 'ebpf/pending-counters');
@@ -107,7 +110,7 @@ async function compileShare(
   }
   const value = Math.floor(share * (artifact.usage[0]?.used ?? 0));
   const limits = { ...profile.limits, insns: { ...profile.limits.insns, value } };
-  const situation = { ruleset, facts, concessions: [], replyPorts: null, hook };
+  const situation = { ruleset, facts, concessions: [], replyPorts: null, ...how };
   const placed = placeXdp(situation, { ...profile, limits });
   const { flattened, artifact: cut, choice } = unwrap(placed);
   const isCut = choice !== null;
@@ -121,16 +124,16 @@ export async function runPipeline(
   facts: Facts,
   profileName = 'xdp-native',
   share = 1,
-  hook: AttachHook = 'xdp',
+  how: How = {},
 ): Promise<Pipeline> {
-  const compiled = await compileShare(ruleset, facts, profileName, share, hook);
+  const compiled = await compileShare(ruleset, facts, profileName, share, how);
   const { artifact } = compiled;
   const memory = createMemory(artifact.object.maps, artifact.object.data);
   const machine = loadProgram(artifact.assembly, memory);
   fillMemory(memory, artifact.sets);
   return {
     ...compiled,
-    drops: (frame) => machine.run(frame).action === HOOKS[hook].drop,
+    drops: (frame) => machine.run(frame).action === HOOKS[how.hook ?? 'xdp'].drop,
     counted: () => {
       const { counters } = artifact;
       if (counters === null) return [];

@@ -30,7 +30,7 @@ for (const [said, ...args] of wrongUsage) {
   it(`\`nft-offload ${args.join(' ')}\` is wrong usage`, async () => {
     let printed = '';
     let complained = '';
-    const program = createProgram({
+    const program = await createProgram(args, {
       writeOut: (text) => {
         printed += text;
       },

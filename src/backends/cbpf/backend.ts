@@ -29,6 +29,7 @@ export function cbpfBackendFor(
   return {
     serves: isCbpfProfile,
     receivePath: () => ({ loopedCopies: false, switchesGroOff: false }),
+    decidesAlike: true,
     capabilitiesOf: () => capabilitiesOf(made, false),
     estimatesOf: ({ limits }) => ({
       room: [{ resource: 'insns', limit: limits.insns.value }],

@@ -201,15 +201,15 @@ function askWide(emitter: Emitter, question: Compare, yes: string, no: string): 
 
 /** Fields a program can load: headers anywhere, and the metadata it works out itself. */
 export function isLoadable(field: Field): boolean {
-  if (field.base !== 'meta') return true;
-  const known: readonly string[] = [
-    META.protocol.name,
-    META.nfproto.name,
-    META.l4proto.name,
-    META.length.name,
-    FRAME.tags.name,
-    FRAME.fragment.name,
-    FRAME.checksum.name,
-  ];
-  return known.includes(fieldKey(field));
+  return field.base !== 'meta' || LOADABLE.has(fieldKey(field));
 }
+
+const LOADABLE: ReadonlySet<string> = new Set([
+  META.protocol.name,
+  META.nfproto.name,
+  META.l4proto.name,
+  META.length.name,
+  FRAME.tags.name,
+  FRAME.fragment.name,
+  FRAME.checksum.name,
+]);

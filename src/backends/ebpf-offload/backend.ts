@@ -49,6 +49,7 @@ export const xdpBackend: Backend<XdpProfile, XdpArtifact> = {
     loopedCopies: receive.loopedCopies.value,
     switchesGroOff: receive.gro.value === 'switched-off',
   }),
+  decidesAlike: true,
   capabilitiesOf,
   estimatesOf: (profile) => {
     const { limits, instructions } = profile;

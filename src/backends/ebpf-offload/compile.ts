@@ -1,5 +1,10 @@
 import type { Classifier, Counter } from '../../ir/classifier.ts';
-import { buildDecision, type Decision, type DecisionOptions } from '../../ir/decision.ts';
+import {
+  buildDecision,
+  DEFAULT_DECISION,
+  type Decision,
+  type DecisionOptions,
+} from '../../ir/decision.ts';
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey } from '../../ir/fields.ts';
 import { mergeAlternatives } from '../../ir/merge-alternatives.ts';
@@ -13,8 +18,9 @@ import {
   type Result,
   succeed,
 } from '../../support/diagnostics.ts';
-import type { Artifact, AttachHook, CounterLayout, OutputFile } from '../backend.ts';
+import type { Artifact, AttachHook, CounterLayout, OutputFile, Structure } from '../backend.ts';
 import { isLoadable } from './ask.ts';
+import { TREES } from './ask-table.ts';
 import { type Assembly, assemble } from './assemble.ts';
 import { checkDialect } from './check-dialect.ts';
 import { type Dialect, dialectOf, mergesRules } from './dialect.ts';
@@ -29,7 +35,10 @@ import { nfpCosts } from './nfp-cost.ts';
 import { READY } from './ready.ts';
 import { inOrder, selectProgram } from './select.ts';
 import type { SetMap } from './set-map.ts';
+import { chooseStructure, structureProblem } from './structure.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
+
+import { formatTables, tableCosts, tableUsage } from './tree-format.ts';
 import { findHopeless, findTooBig, ruleCosts, usageOf } from './usage.ts';
 
 /** The program's name. */
@@ -119,7 +128,12 @@ export function capabilitiesOf(profile: XdpProfile): Capabilities {
 
 /** Counters a decision can count, those at ingress first, and where each goes. */
 function placeCounters(order: readonly DecisionNode[], classifier: Classifier) {
-  const used = new Set(order.flatMap((node) => (node.kind === 'count' ? node.counters : [])));
+  const used = new Set<number>();
+  for (const node of order) {
+    if (node.kind === 'count') for (const counter of node.counters) used.add(counter);
+    if (node.kind !== 'table') continue;
+    for (const { counter } of node.actions) if (counter !== null) used.add(counter);
+  }
   const sorted = [...used].sort((a, b) => a - b);
   const isIngress = (index: number): boolean => classifier.counters[index]?.view === 'ingress';
   const placed = [...sorted.filter(isIngress), ...sorted.filter((index) => !isIngress(index))];
@@ -153,6 +167,8 @@ export interface CompileOptions {
   readonly specialised?: Specialised;
   /** Where the program is attached, `xdp` when left out. */
   readonly hook?: AttachHook;
+  /** How rules are asked, `auto` when left out. */
+  readonly structure?: Structure;
 }
 
 /**
@@ -174,7 +190,14 @@ export function compileXdp(
   const decided = merged?.classifier ?? specialised.classifier;
   const hopeless = findHopeless(profile, decided);
   if (hopeless.length > 0) return fail(...hopeless);
-  const decision = buildDecision(decided, options.decision);
+  const structure = options.structure ?? 'auto';
+  const problem = structureProblem(profile, dialect, structure);
+  if (problem !== null) return fail(problem);
+  const decision = buildDecision(decided, {
+    ...DEFAULT_DECISION,
+    ...chooseStructure(decided, dialect, structure),
+    ...options.decision,
+  });
   const order = inOrder(decision);
   const { placed, ingress } = placeCounters(order, classifier);
   const layout = placed.length > 0 ? layoutOf(profile, dialect, placed.length) : null;
@@ -198,10 +221,17 @@ export function compileXdp(
     programs: [{ section: hook.section, name: PROGRAM, assembly }],
     license: 'GPL',
     maps,
-    data: selected.rodata.length > 0 ? [{ name: RODATA, content: selected.rodata }] : [],
+    data: [
+      { name: RODATA, content: selected.rodata },
+      { name: TREES, content: selected.trees },
+    ].filter(({ content }) => content.length > 0),
   };
   const costs = dialect.scarceInsns ? nfpCosts(tidy, selected.stackBytes) : null;
-  const usage = usageOf(profile, assembly, object, selected.stackBytes, costs, hook);
+  const { tables } = selected;
+  const usage = [
+    ...usageOf(profile, assembly, object, selected.stackBytes, costs, hook),
+    ...tableUsage(tables),
+  ];
   const refusals = [
     ...findTooBig(profile, tidy, usage, maps),
     ...checkDialect(assembly, profile, hook),
@@ -212,8 +242,8 @@ export function compileXdp(
     {
       files: [{ suffix: '', content: elf }, ...(sets.length === 0 ? [] : [batchOf(sets)])],
       usage,
-      costs: ruleCosts(tidy, costs, merged?.members ?? null),
-      listing: () => formatListing(assembly),
+      costs: ruleCosts(tidy, costs, merged?.members ?? null, tableCosts(tables)),
+      listing: () => formatListing(assembly) + formatTables(tables),
       classifier: specialised.classifier,
       elf,
       object,

@@ -3,6 +3,7 @@ import type { Dialect } from './dialect.ts';
 import type { Hook } from './hook.ts';
 import { type AccessSize, type Insn, ldx, type Reg, r6, r7, r8, r9, r10, stx } from './insn.ts';
 import type { SetMap } from './set-map.ts';
+import type { PlacedTable } from './tree-format.ts';
 
 /**
  * Registers of a program: `nh` and `th` point at the headers, `end` behind the frame, `proto` is
@@ -30,7 +31,10 @@ export type SlotName =
   /** 1 when an IPv6 packet has a fragment header. */
   | 'fragment'
   /** Zero, but the verifier does not know. */
-  | 'zero';
+  | 'zero'
+  /** Registers that the walk through a table's trees takes. */
+  | 'saved-proto'
+  | 'saved-end';
 
 /** Labels every program has. */
 export const CONTINUE = 'continue';
@@ -52,6 +56,10 @@ export interface Emitter {
   stack: number;
   labels: number;
   readonly rodata: DataSection;
+  /** Tables; see tree-data.ts. */
+  readonly trees: DataSection;
+  /** What is in there, in order. */
+  readonly tables: PlacedTable[];
   readonly dialect: Dialect;
   readonly hook: Hook;
   /** Sets that became hash maps, by what they hold and how their keys stand; null: they cannot. */
@@ -69,6 +77,8 @@ export function openEmitter(dialect: Dialect, hook: Hook): Emitter {
     stack: 0,
     labels: 0,
     rodata: { chunks: [], bytes: 0, known: new Map() },
+    trees: { chunks: [], bytes: 0, known: new Map() },
+    tables: [],
     dialect,
     hook,
     sets: new Map(),

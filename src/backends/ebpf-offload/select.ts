@@ -1,10 +1,13 @@
 import type { Decision } from '../../ir/decision.ts';
-import type { DecisionNode, Question } from '../../ir/decision-nodes.ts';
+import { childrenOf, type DecisionNode, type Question } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
+import { KEY_BYTES, type TableKey } from '../../ir/match-table.ts';
 import { askQuestion } from './ask.ts';
+import { emitTable, leadsToCode } from './ask-table.ts';
 import type { Dialect } from './dialect.ts';
 import {
   CONTINUE,
+  type DataSection,
   DROP,
   type Emitter,
   emit,
@@ -23,11 +26,15 @@ import { keyWords } from './lookup-key.ts';
 import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
 import { readyCheck } from './ready.ts';
 import type { SetMap } from './set-map.ts';
+import type { PlacedTable } from './tree-format.ts';
 
 /** A selected program: instructions with symbolic labels, and the bytes of its read-only data. */
 export interface Selected {
   readonly insns: readonly Insn[];
   readonly rodata: Uint8Array;
+  /** Tables; see tree-data.ts. */
+  readonly trees: Uint8Array;
+  readonly tables: readonly PlacedTable[];
   readonly stackBytes: number;
   /** Rules whose frames continue because too many counters would be pending on their way. */
   readonly uncounted: ReadonlySet<string>;
@@ -55,11 +62,6 @@ function rootsOf({ untagged, tagged, stacked }: Decision): DecisionNode[] {
   return [...roots, stacked];
 }
 
-function childrenOf(node: DecisionNode): readonly DecisionNode[] {
-  if (node.kind === 'leaf') return [];
-  return node.kind === 'count' ? [node.next] : [node.no, node.yes];
-}
-
 /** Every node before those it leads to, so that all jumps go forward. */
 export function inOrder(decision: Decision): DecisionNode[] {
   const done = new Set<DecisionNode>();
@@ -85,13 +87,20 @@ export function inOrder(decision: Decision): DecisionNode[] {
   return order.reverse();
 }
 
+/** Counters that count between a node and those it leads to, at most. */
+function countersOf(node: DecisionNode): number {
+  if (node.kind === 'count') return node.counters.length;
+  if (node.kind !== 'table') return 0;
+  return node.actions.some(({ counter }) => counter !== null) ? 1 : 0;
+}
+
 /** How many counters can have been pended on the longest way to each node. */
 export function pendingDepths(order: readonly DecisionNode[]): ReadonlyMap<DecisionNode, number> {
   const depths = new Map<DecisionNode, number>();
   for (const node of order) {
     const here = depths.get(node) ?? 0;
     depths.set(node, here);
-    const behind = here + (node.kind === 'count' ? node.counters.length : 0);
+    const behind = here + countersOf(node);
     for (const child of childrenOf(node)) {
       depths.set(child, Math.max(depths.get(child) ?? 0, behind));
     }
@@ -104,38 +113,57 @@ function questionFields(question: Question): readonly Field[] {
   return question.kind === 'lookup' ? question.key.map(({ field }) => field) : [];
 }
 
+/** Collects what a program needs beside the header pointers. */
+interface NeedsMaker {
+  readonly slots: Set<SlotName>;
+  transport: boolean;
+}
+
+function needPresence(
+  needs: NeedsMaker,
+  { base, view }: Pick<Extract<Question, { kind: 'present' }>, 'base' | 'view'>,
+): void {
+  if (base === 'th') needs.transport = true;
+  if (base === 'll') needs.slots.add('frame');
+  else if (view === 'l3') needs.slots.add(base === 'nh' ? 'l3-length' : 'transport-left');
+}
+
+function needField(needs: NeedsMaker, field: Field, view: Question['view']): void {
+  const need = (name: SlotName): void => void needs.slots.add(name);
+  if (field.base === 'th') needs.transport = true;
+  if (field.base === 'll') need('frame');
+  if (field.base !== 'meta') return;
+  const key = fieldKey(field);
+  if (key === META.protocol.name) need('protocol');
+  if (key === META.nfproto.name) need('nfproto');
+  if (key === FRAME.fragment.name) need('fragment');
+  if (key === META.length.name) need(view === 'ingress' ? 'ingress-length' : 'l3-length');
+}
+
+function needKey(needs: NeedsMaker, { parts, presences }: TableKey): void {
+  needs.slots.add('zero');
+  for (const { field, view } of parts) needField(needs, field, view);
+  for (const presence of presences) needPresence(needs, presence);
+}
+
 function needsOf(
   order: readonly DecisionNode[],
   decision: Decision,
   options: SelectOptions,
 ): Needs {
   const slots = new Set<SlotName>(prologueSlots(decision, options.dialect));
-  let transport = false;
+  const needs: NeedsMaker = { slots, transport: false };
   const need = (name: SlotName): void => void slots.add(name);
   for (const node of order) {
+    if (node.kind === 'table') {
+      needKey(needs, node.table.key);
+      if (leadsToCode(node)) for (const name of ['saved-proto', 'saved-end'] as const) need(name);
+    }
     if (node.kind !== 'branch') continue;
     const { question } = node;
     if (question.kind === 'lookup' && options.dialect.dataSections) need('zero');
-    if (question.kind === 'present') {
-      if (question.base === 'th') transport = true;
-      if (question.base === 'll') need('frame');
-      else if (question.view === 'l3') {
-        need(question.base === 'nh' ? 'l3-length' : 'transport-left');
-      }
-      continue;
-    }
-    for (const field of questionFields(question)) {
-      if (field.base === 'th') transport = true;
-      if (field.base === 'll') need('frame');
-      if (field.base !== 'meta') continue;
-      const key = fieldKey(field);
-      if (key === META.protocol.name) need('protocol');
-      if (key === META.nfproto.name) need('nfproto');
-      if (key === FRAME.fragment.name) need('fragment');
-      if (key === META.length.name) {
-        need(question.view === 'ingress' ? 'ingress-length' : 'l3-length');
-      }
-    }
+    if (question.kind === 'present') needPresence(needs, question);
+    for (const field of questionFields(question)) needField(needs, field, question.view);
   }
   if (options.counters !== null) {
     const { ingress, layout } = options.counters;
@@ -143,7 +171,7 @@ function needsOf(
     if (ingress > 0) need('ingress-length');
     if (ingress < layout.slots) need('l3-length');
   }
-  return { slots, transport };
+  return needs;
 }
 
 /**
@@ -162,6 +190,8 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   const plan = options.counters === null ? null : { ...options.counters, pending };
   const needs = needsOf(order, decision, options);
   for (const name of needs.slots) slot(emitter, name);
+  const hasTables = order.some(({ kind }) => kind === 'table');
+  const tableKey = hasTables ? reserve(emitter, KEY_BYTES / 8) : 0;
   reserveKey(emitter, keyWordsOf(order));
   let start = 0;
   emitPrologue(emitter, decision, needs, () => {
@@ -170,16 +200,16 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   });
   for (const node of order) {
     if (node.kind === 'leaf') continue;
-    if (node.kind === 'count' && depthBehind(node, depths) > MOST_PENDING) {
-      uncounted.add(node.rule ?? 'a policy');
+    if (countersOf(node) > 0 && depthBehind(node, depths) > MOST_PENDING) {
+      const rules = node.kind === 'table' ? node.actions.map(({ rule }) => rule) : [node.rule];
+      for (const rule of rules) uncounted.add(rule ?? 'a policy');
       emit(emitter, label(nodeLabel(node)), ja(CONTINUE));
       continue;
     }
-    emitNode(emitter, node, depths, (counter, depth) => {
-      const slot = options.counters?.slotOf.get(counter);
-      const offset = pending[depth];
-      if (slot === undefined || offset === undefined) throw new Error('bug: counter has no place');
-      emitPend(emitter, offset, slot);
+    emitNode(emitter, node, depths, {
+      tableKey,
+      pending,
+      slotOf: (counter) => options.counters?.slotOf.get(counter) ?? null,
     });
   }
   if (plan !== null && words > 0) emitFlush(emitter, plan);
@@ -187,13 +217,20 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   emit(emitter, label(CONTINUE), mov(r0, options.hook.pass), exit());
   const sets = [...emitter.maps];
   if (sets.length > 0) emitter.insns.splice(start, 0, ...readyCheck(emitter));
-  const rodata = new Uint8Array(emitter.rodata.bytes);
+  const rodata = joinData(emitter.rodata);
+  const trees = joinData(emitter.trees);
+  const { insns, tables, stack: stackBytes } = emitter;
+  return { insns, rodata, trees, tables, stackBytes, uncounted, sets };
+}
+
+function joinData({ chunks, bytes }: DataSection): Uint8Array {
+  const joined = new Uint8Array(bytes);
   let at = 0;
-  for (const chunk of emitter.rodata.chunks) {
-    rodata.set(chunk, at);
+  for (const chunk of chunks) {
+    joined.set(chunk, at);
     at += chunk.length;
   }
-  return { insns: emitter.insns, rodata, stackBytes: emitter.stack, uncounted, sets };
+  return joined;
 }
 
 /** At least one word: counters and the ready cell have keys too. */
@@ -205,29 +242,58 @@ function keyWordsOf(order: readonly DecisionNode[]): number {
 }
 
 function depthBehind(node: DecisionNode, depths: ReadonlyMap<DecisionNode, number>): number {
-  return (depths.get(node) ?? 0) + (node.kind === 'count' ? node.counters.length : 0);
+  return (depths.get(node) ?? 0) + countersOf(node);
+}
+
+/** Where nodes keep what they work with. */
+interface NodePlaces {
+  readonly tableKey: number;
+  readonly pending: readonly number[];
+  readonly slotOf: (counter: number) => number | null;
 }
 
 function emitNode(
   emitter: Emitter,
   node: Exclude<DecisionNode, { kind: 'leaf' }>,
   depths: ReadonlyMap<DecisionNode, number>,
-  pend: (counter: number, depth: number) => void,
+  { tableKey, pending, slotOf }: NodePlaces,
 ): void {
   const from = emitter.insns.length;
-  const behind = depthBehind(node, depths);
-  const to = (child: DecisionNode): string => {
+  const depth = depths.get(node) ?? 0;
+  const to = (child: DecisionNode, behind = depthBehind(node, depths)): string => {
     if (child.kind !== 'leaf') return nodeLabel(child);
     if (child.verdict === 'continue') return CONTINUE;
     return behind > 0 ? FLUSH : DROP;
   };
+  const placeAt = (at: number): number => {
+    const offset = pending[at];
+    if (offset === undefined) throw new Error('bug: a counter has no place');
+    return offset;
+  };
   emit(emitter, label(nodeLabel(node)));
-  if (node.kind === 'branch') {
-    askQuestion(emitter, node.question, to(node.yes), to(node.no));
-  } else {
-    const depth = depths.get(node) ?? 0;
-    for (const [i, counter] of node.counters.entries()) pend(counter, depth + i);
-    emit(emitter, ja(to(node.next)));
+  switch (node.kind) {
+    case 'branch':
+      askQuestion(emitter, node.question, to(node.yes), to(node.no));
+      break;
+    case 'count':
+      for (const [i, counter] of node.counters.entries()) {
+        const slot = slotOf(counter);
+        if (slot === null) throw new Error('bug: a counter has no slot');
+        emitPend(emitter, placeAt(depth + i), slot);
+      }
+      emit(emitter, ja(to(node.next)));
+      break;
+    case 'table': {
+      const counting = new Set(
+        node.actions.flatMap(({ target, counter }) => (counter === null ? [] : [target])),
+      );
+      const ways = node.targets.map((target, index) => {
+        const pend = counting.has(index) ? placeAt(depth) : null;
+        return { label: to(target, depth + (pend === null ? 0 : 1)), pend };
+      });
+      emitTable(emitter, node, { slotOf, key: tableKey, ways });
+      return;
+    }
   }
   if (node.rule === null) return;
   // One by one: a set in code may be more than a call takes arguments.

@@ -124,12 +124,13 @@ export function findTooBig(
 
 /**
  * Instructions of every rule: as BPF, and those that the NIC makes of them. Rules that were merged
- * (`members`, by the rule they go under) share what they take.
+ * (`members`, by the rule they go under) share what they take. `dataBytes` are those of rows in tables.
  */
 export function ruleCosts(
   insns: readonly Insn[],
   costs: readonly number[] | null,
   members: ReadonlyMap<string, readonly string[]> | null,
+  dataBytes: ReadonlyMap<string, number>,
 ): ReadonlyMap<string, Readonly<Record<string, number>>> {
   const result = new Map<string, Record<string, number>>();
   const add = (rule: string, resource: string, amount: number): void => {
@@ -142,6 +143,7 @@ export function ruleCosts(
     add(insn.rule, 'insns', slotsOf(insn));
     if (costs !== null) add(insn.rule, 'device-insns', costs[index] ?? 0);
   }
+  for (const [rule, bytes] of dataBytes) add(rule, 'data bytes', bytes);
   for (const [rule, group] of members ?? []) {
     const whole = result.get(rule) ?? {};
     result.delete(rule);

@@ -4,13 +4,14 @@ import type { Artifact } from '../backend.ts';
 import { capacityOf, overfull } from './capacity.ts';
 import { type Compiled, compileTables, type Stage, type TcamOptions } from './compile.ts';
 import { type Acl, tablesOf } from './formats/acl.ts';
-import { writeCsv } from './formats/csv.ts';
+import { readCsv, writeCsv } from './formats/csv.ts';
 import { readJson, writeJson } from './formats/json.ts';
 import { readJunos, writeJunos } from './formats/junos.ts';
 import { readOpenconfig, writeOpenconfig } from './formats/openconfig.ts';
 import { writeOpenflow } from './formats/openflow.ts';
-import { writeP4Info, writeP4Runtime } from './formats/p4runtime.ts';
-import { writeRteFlow } from './formats/rte-flow.ts';
+import { readOpenflow } from './formats/openflow-read.ts';
+import { readP4Runtime, writeP4Info, writeP4Runtime } from './formats/p4runtime.ts';
+import { readRteFlow, writeRteFlow } from './formats/rte-flow.ts';
 import { readSonic, writeSonic } from './formats/sonic.ts';
 import { EOS, NX_OS, readSwitchText, writeSwitchText } from './formats/switch-text.ts';
 import { readTcFlower, writeTcFlower } from './formats/tc-flower.ts';
@@ -22,24 +23,29 @@ interface Format {
   readonly write: (tables: TableSet) => Result<string>;
   /** What stands beside the main file. */
   readonly beside?: { readonly suffix: string; readonly write: (tables: TableSet) => string };
-  /** Null: nothing of ours reads it back. */
-  readonly read: ((text: string, file: string) => Result<TableSet | readonly Acl[]>) | null;
+  /** `pass`: what rows do that do not drop; `beside`: what stands beside the main file. */
+  readonly read: (
+    text: string,
+    file: string,
+    pass: Action,
+    beside: string | null,
+  ) => Result<TableSet | readonly Acl[]>;
 }
 
 const FORMATS = {
   json: { stage: 'ternary', write: (tables) => succeed(writeJson(tables)), read: readJson },
-  csv: { stage: 'ternary', write: (tables) => succeed(writeCsv(tables)), read: null },
-  openflow: { stage: 'ternary', write: (tables) => writeOpenflow(tables), read: null },
+  csv: { stage: 'ternary', write: (tables) => succeed(writeCsv(tables)), read: readCsv },
+  openflow: { stage: 'ternary', write: (tables) => writeOpenflow(tables), read: readOpenflow },
   p4runtime: {
     stage: 'ternary',
     write: writeP4Runtime,
     beside: { suffix: '.p4info', write: writeP4Info },
-    read: null,
+    read: readP4Runtime,
   },
   sonic: { stage: 'ranges', write: writeSonic, read: readSonic },
   openconfig: { stage: 'ranges', write: writeOpenconfig, read: readOpenconfig },
   'tc-flower': { stage: 'ranges', write: writeTcFlower, read: readTcFlower },
-  'rte-flow': { stage: 'ranges', write: writeRteFlow, read: null },
+  'rte-flow': { stage: 'ranges', write: writeRteFlow, read: readRteFlow },
   eos: {
     stage: 'ranges',
     write: (tables) => writeSwitchText(EOS, tables),
@@ -56,19 +62,22 @@ const FORMATS = {
 export type TcamFormat = keyof typeof FORMATS;
 /** Formats of tables, the default first. */
 export const TCAM_FORMATS = Object.keys(FORMATS) as readonly TcamFormat[]; // the keys of a const object
-/** Formats that `readTables` reads. */
-export const READABLE = TCAM_FORMATS.filter((name) => FORMATS[name].read !== null);
+/** What the file is called that stands beside the main one of a format; null when none does. */
+export function besideOf(format: TcamFormat): string | null {
+  const { beside }: Format = FORMATS[format];
+  return beside?.suffix ?? null;
+}
 
-/** Tables out of a file of one of the `READABLE` formats; `pass`: what rows do that do not drop. */
+/** Tables out of a file; `pass`: what rows do that do not drop, `beside`: the file of `besideOf`. */
 export function readTables(
   format: TcamFormat,
   text: string,
   file: string,
   pass: Action,
+  beside: string | null = null,
 ): Result<TableSet> {
   const { read }: Format = FORMATS[format];
-  if (read === null) throw new Error('bug: a format without a reader');
-  const found = read(text, file);
+  const found = read(text, file, pass, beside);
   if (!found.ok) return found;
   return succeed('tables' in found.value ? found.value : tablesOf(found.value, pass));
 }

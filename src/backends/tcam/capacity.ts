@@ -21,30 +21,54 @@ function rangesOf({ tables }: TableSet): number {
   return new Set(keys).size;
 }
 
-/**
- * What tables take of a device and what it has. A device that keeps old and new rows together while
- * they change has room for half of them.
- */
+/** Rows of a device that rows of one kind share. */
+interface DeviceLimit {
+  readonly resource: string;
+  readonly limit: number;
+  /** What a row of this table takes of it. */
+  readonly shareOf: (table: string) => number;
+}
+
+/** A device that keeps old and new rows together while they change has room for half of them. */
+function shareOfRows({ limits }: TcamProfile): 1 | 2 {
+  return limits.atomicUpdate?.value === 'doubles-rows' ? 2 : 1;
+}
+
+/** What a device limits rows by: all of them together, and those of one key set. */
+export function deviceLimits(profile: TcamProfile): readonly DeviceLimit[] {
+  const { keySets, limits } = profile;
+  const half = shareOfRows(profile);
+  const takes = (table: string): number =>
+    keySets.find(({ name }) => name === table)?.takes?.value ?? 1;
+  const found: DeviceLimit[] = [];
+  if (limits.rows !== undefined) {
+    const limit = Math.floor((limits.rows.value - (limits.defaultRows?.value ?? 0)) / half);
+    found.push({ resource: 'device rows', limit, shareOf: takes });
+  }
+  for (const { name, rows } of keySets) {
+    if (rows === undefined) continue;
+    const shareOf = (table: string): number => (table === name ? 1 : 0);
+    found.push({ resource: `rows of ${name}`, limit: Math.floor(rows.value / half), shareOf });
+  }
+  return found;
+}
+
+/** What tables take of a device and what it has. */
 export function capacityOf(set: TableSet, profile: TcamProfile | null): readonly Usage[] {
   const { tables } = set;
   const total = tables.reduce((sum, table) => sum + rowsNeeded(table), 0);
   if (profile === null) return [{ resource: 'rows', used: total, limit: null }];
   const { keySets, limits } = profile;
-  const half = limits.atomicUpdate?.value === 'doubles-rows' ? 2 : 1;
+  const half = shareOfRows(profile);
   const takes = (table: TcamTable): number =>
     keySets.find(({ name }) => name === table.name)?.takes?.value ?? 1;
-  const deviceRows = tables.reduce((sum, table) => sum + rowsNeeded(table) * takes(table), 0);
-  const free =
-    limits.rows === undefined
-      ? null
-      : Math.floor((limits.rows.value - (limits.defaultRows?.value ?? 0)) / half);
-  const usage: Usage[] = [{ resource: 'device rows', used: deviceRows, limit: free }];
-  for (const table of tables) {
-    const own = keySets.find(({ name }) => name === table.name)?.rows?.value;
-    if (own === undefined) continue;
-    const used = rowsNeeded(table);
-    usage.push({ resource: `rows of ${table.name}`, used, limit: Math.floor(own / half) });
-  }
+  const usage: Usage[] = deviceLimits(profile).map(({ resource, limit, shareOf }) => ({
+    resource,
+    used: tables.reduce((sum, table) => sum + rowsNeeded(table) * shareOf(table.name), 0),
+    limit,
+  }));
+  if (limits.rows === undefined)
+    usage.unshift({ resource: 'device rows', used: total, limit: null });
   if (limits.groups?.oneKeySetEach.value === true) {
     const size = limits.groups.rows.value;
     const used = tables.reduce((sum, table) => {

@@ -1,23 +1,16 @@
-import type { Classifier, Entry } from '../../ir/classifier.ts';
-import { type Field, fieldKey, META } from '../../ir/fields.ts';
+import type { Classifier, Entry, Target } from '../../ir/classifier.ts';
+import { fieldKey } from '../../ir/fields.ts';
 import { testedFields } from '../../ir/operand.ts';
-import { presenceOf, type Region, truthOf } from '../../ir/region.ts';
-import { createScratch, enter, rowsOf } from '../../ir/residual.ts';
+import { createScratch, enter, type Row, rowsOf } from '../../ir/residual.ts';
 import { formatRuleId, type Test } from '../../ir/ruleset.ts';
-import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
+import { type Specialised, specialise } from '../../ir/specialise.ts';
 import type { Profile, TcamProfile } from '../../profile/schema.ts';
-import {
-  type Diagnostic,
-  errorAt,
-  fail,
-  type Reason,
-  type Result,
-  succeed,
-} from '../../support/diagnostics.ts';
+import { type Diagnostic, errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
+import { capabilitiesOf, mayMatch, prepare } from './capabilities.ts';
 import { columnsFor } from './columns.ts';
 import { countExpanded } from './expand-ranges.ts';
-import { isRangeColumn, type Layout, layOut, locate } from './layout.ts';
-import { CONTINUE, DROP, lowerView } from './lower.ts';
+import { isRangeColumn, type Layout, layOut } from './layout.ts';
+import { CONTINUE, DROP, lowerView, TRAP, TRAPPED } from './lower.ts';
 import {
   type Effort,
   expandPlainly,
@@ -25,16 +18,9 @@ import {
   minimiseTernary,
   withoutRanges,
 } from './minimise.ts';
-import {
-  canonicalField,
-  planGenericTables,
-  planProfileTables,
-  type TablePlan,
-} from './plan-tables.ts';
+import { planGenericTables, planProfileTables, type TablePlan } from './plan-tables.ts';
 import { type Proof, proveEqual } from './prove.ts';
 import { rangeUnits } from './range-units.ts';
-import { reduceKey } from './reduce-key.ts';
-import { rewriteFrameTests } from './rewrite-frame.ts';
 import { appendRow, createStore, type RowStore } from './row-store.ts';
 import { type Action, readStore, type TableSet, type TcamTable, writeStore } from './table.ts';
 
@@ -77,104 +63,11 @@ export interface Compiled {
   readonly specialised: readonly Specialised[];
 }
 
-const NOT_COUNTED: Reason = {
-  code: 'tcam/counters',
-  message: 'one counter for the many rows of a rule is not what hardware has (concede counters)',
-};
-
-function reason(code: string, message: string): Reason {
-  return { code, message };
-}
-
-const ALL = (field: Field): bigint => (1n << BigInt(field.width)) - 1n;
-
-/** A field as tests of this table name it. */
-function canonical(test: Test, plan: TablePlan): Test {
-  if (test.kind === 'compare') {
-    const field = canonicalField(test.operand.field, plan.version);
-    return field === test.operand.field ? test : { ...test, operand: { ...test.operand, field } };
-  }
-  if (test.kind === 'lookup') {
-    const key = test.key.map((operand) => {
-      const field = canonicalField(operand.field, plan.version);
-      return field === operand.field ? operand : { ...operand, field };
-    });
-    return key.every((operand, index) => operand === test.key[index]) ? test : { ...test, key };
-  }
-  return test;
-}
-
-/** Whether an entry certainly does not match, and leaves no state behind by being looked at. */
-function isOff({ tests, view }: Entry, region: Region): boolean {
-  if (tests.some((test) => test.kind === 'unknown')) return false;
-  return tests.some((test) => isOfAbsent(test, view, region));
-}
-
-/** Whether a test looks at something that no frame of the region has, and so does not hold. */
-function isOfAbsent(test: Test, view: Entry['view'], region: Region): boolean {
-  if (test.kind === 'unknown') return false;
-  return testedFields(test).some((field) => presenceOf(field, view, region) === 'absent');
-}
-
-function prepare(classifier: Classifier, plan: TablePlan): Classifier {
-  const { entries, ...rest } = rewriteFrameTests(classifier, plan.version);
-  return {
-    ...rest,
-    entries: entries.map((entry) => {
-      if (isOff(entry, plan.region)) {
-        return { ...entry, tests: [], counts: [], effects: [], then: entry.otherwise };
-      }
-      return {
-        ...entry,
-        tests: entry.tests.map((test) => reduceKey(canonical(test, plan), plan.region)),
-      };
-    }),
-  };
-}
-
-/** Whether a table without a given key could have the field. */
-function isKeyable(field: Field, { version, served }: TablePlan): boolean {
-  if (field.base === 'meta') {
-    const key = fieldKey(field);
-    return key === META.protocol.name || key === META.l4proto.name;
-  }
-  if (field.base === 'll') return true;
-  if (version === 'other') return field.base === 'nh' && served.fixed.length > 0;
-  return true;
-}
-
-function capabilitiesOf(plan: TablePlan, options: LowerOptions): Capabilities {
-  const { columns } = plan;
-  const fieldReason = (field: Field): Reason | null => {
-    const known = plan.region.get(fieldKey(field));
-    if (known !== undefined && known.lo === known.hi) return null;
-    const isThere =
-      columns === null ? isKeyable(field, plan) : locate({ columns }, field, ALL(field)) !== null;
-    return isThere
-      ? null
-      : reason('tcam/field', `the key of ${plan.name} does not have ${field.name}`);
-  };
-  return {
-    field: (field) => (columns === null ? fieldReason(field) : null),
-    test: (test) => {
-      if (columns === null || test.kind === 'unknown') return null;
-      // Of a field that the key has a part of, tests on just that part are fine.
-      const operands = test.kind === 'compare' ? [test.operand] : test.key;
-      for (const { field, mask } of operands) {
-        const whole = fieldReason(field);
-        if (whole !== null && (mask === ALL(field) || locate({ columns }, field, mask) === null)) {
-          return whole;
-        }
-      }
-      return null;
-    },
-    counters: options.final ? null : NOT_COUNTED,
-    mayMiscount: options.mayMiscount || options.final,
-  };
-}
-
-/** Rows that continue for values that tables before this one decide, in front of all others. */
-function addGuards(store: RowStore, plan: TablePlan, layout: Layout): RowStore {
+/**
+ * Rows for values that tables before this one decide, in front of all others: of these, only frames whose
+ * header is cut get here.
+ */
+function addGuards(store: RowStore, plan: TablePlan, layout: Layout, action: number): RowStore {
   if (plan.guards === null) return store;
   const { field, values } = plan.guards;
   const rows = values.map((value) => {
@@ -200,7 +93,7 @@ function addGuards(store: RowStore, plan: TablePlan, layout: Layout): RowStore {
       'continue',
       'drop',
     ]);
-    if (one !== null) appendRow(result, one.boxes, 0, CONTINUE, -1);
+    if (one !== null) appendRow(result, one.boxes, 0, action, -1);
   }
   for (let row = 0; row < store.count; row += 1) {
     appendRow(
@@ -226,6 +119,11 @@ function tooManyRows({ name }: TablePlan, { rowLimit = ROW_LIMIT }: LowerOptions
 /** What of the options matters to the rows before any are left out. */
 type LowerOptions = Pick<TcamOptions, 'profile' | 'final' | 'mayMiscount' | 'rowLimit'>;
 
+/** Whether the device can hand a frame to its CPU. */
+function canTrap({ profile }: LowerOptions): boolean {
+  return profile?.verdicts.includes('trap') === true;
+}
+
 export interface Lowering {
   readonly layout: Layout;
   readonly store: RowStore;
@@ -233,6 +131,17 @@ export interface Lowering {
   /** What the rows ask; rows of two walks compare when they are laid out for the tests of both. */
   readonly tests: readonly Test[];
   readonly isCut: boolean;
+}
+
+/** A row whose ways to what nothing here can decide end apart from those that pass. */
+function tellUnknown(row: Row, entry: Entry | undefined): Row {
+  const end = (ref: Row['then'], target: Target | undefined): Row['then'] =>
+    target?.kind === 'unknown' ? { ...ref, to: TRAPPED } : ref;
+  return {
+    ...row,
+    then: end(row.then, entry?.then),
+    otherwise: end(row.otherwise, entry?.otherwise),
+  };
 }
 
 /** The walk for one table's frames as rows. */
@@ -243,7 +152,10 @@ export function lowerPlan(
   alike: readonly Test[] = [],
 ): Lowering {
   const specialised = specialise(prepare(classifier, plan), capabilitiesOf(plan, options));
-  const rows = rowsOf(specialised.classifier);
+  const { entries } = specialised.classifier;
+  const rows = options.final
+    ? rowsOf(specialised.classifier).map((row) => tellUnknown(row, entries[row.entry]))
+    : rowsOf(specialised.classifier);
   const start = { counts: [], to: rows[0]?.entry ?? -2 };
   const view = enter(createScratch(rows.length), rows, start, plan.region, null);
   const own = view.rows.flatMap((row) => row.tests.map(({ test }) => test));
@@ -253,12 +165,18 @@ export function lowerPlan(
   if (plan.guards !== null) fields.push(plan.guards.field);
   const columns = plan.columns ?? columnsFor(fields, plan.version, transport);
   const layout = layOut(columns, (column) => isRangeColumn(column, tests), plan.fixedProtocols);
-  const { store, isCut } = lowerView(view, layout, options.rowLimit ?? ROW_LIMIT);
-  return { layout, store: addGuards(store, plan, layout), specialised, tests: own, isCut };
+  const { store, isCut } = lowerView(
+    view,
+    layout,
+    options.rowLimit ?? ROW_LIMIT,
+    options.final ? TRAP : CONTINUE,
+  );
+  const guard = options.final && canTrap(options) ? TRAP : CONTINUE;
+  return { layout, store: addGuards(store, plan, layout, guard), specialised, tests: own, isCut };
 }
 
-function hasDrop(store: RowStore): boolean {
-  for (let row = 0; row < store.count; row += 1) if (store.actions[row] === DROP) return true;
+function has(action: number, store: RowStore): boolean {
+  for (let row = 0; row < store.count; row += 1) if (store.actions[row] === action) return true;
   return false;
 }
 
@@ -290,14 +208,6 @@ function labelOf(classifier: Classifier, origin: number): readonly string[] {
   return [entry.rule === null ? entry.label : formatRuleId(entry.rule)];
 }
 
-/** Whether frames of the region may match an entry as far as its tests can tell. */
-function mayMatch({ tests, view }: Entry, region: Region): boolean {
-  return tests.every((test) => {
-    if (test.kind === 'unknown') return true;
-    return !isOfAbsent(test, view, region) && truthOf(test, region) !== 'false';
-  });
-}
-
 /** In final mode every rule must be decided; those that are not, with the reason. */
 function undecidedRules(
   classifier: Classifier,
@@ -318,6 +228,13 @@ function undecidedRules(
     );
   }
   return [...errors.values()];
+}
+
+function unnamedProtocol({ name }: TablePlan): Diagnostic {
+  const message = `table ${name} would look at fields of transport protocols that no rule names`;
+  return errorAt('tcam/undecided', message, {
+    help: 'name the protocols: tcp dport, not th dport',
+  });
 }
 
 /** Compares a table with rows of the same columns: with ranges, or where it has bit masks without. */
@@ -359,7 +276,10 @@ export function compileTables(classifier: Classifier, options: TcamOptions): Res
   const fields = classifier.entries.flatMap(({ tests }) => tests.flatMap(testedFields));
   const plans =
     options.profile === null ? planGenericTables(fields) : planProfileTables(options.profile);
-  const actions: readonly Action[] = [options.final ? 'permit' : 'continue', 'drop'];
+  const actions: readonly Action[] = options.final
+    ? ['permit', 'drop', 'trap']
+    : ['continue', 'drop'];
+  const mayTrap = canTrap(options);
   const origins: Origin[] = [];
   const specialised: Specialised[] = [];
   const noticed: Diagnostic[] = [];
@@ -373,10 +293,11 @@ export function compileTables(classifier: Classifier, options: TcamOptions): Res
       if (options.final) return fail(cut);
       noticed.push({ ...cut, severity: 'warning' });
     }
-    if (options.final) {
+    if (options.final && !mayTrap) {
       const errors = undecidedRules(classifier, plan, lowering.specialised);
       if (errors.length > 0) return fail(...errors);
-    } else if (!hasDrop(store)) continue;
+      if (has(TRAP, store)) return fail(unnamedProtocol(plan));
+    } else if (!options.final && !has(DROP, store)) continue;
     directRows += countExpanded(store, layout) - 1;
     const small = shrink(lowering, options);
     const rules = (origin: number): readonly string[] =>

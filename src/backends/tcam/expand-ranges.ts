@@ -157,7 +157,8 @@ function createChooser(store: RowStore, layout: Layout, signed: boolean) {
       if (bounds[0] > bounds[1]) return ['none'];
       const box = replace(exact, range, bounds);
       const list: Side[] = ['none'];
-      if (get(row, box, 1 - action)) list.push('hole');
+      // What is trapped has no one other action.
+      if (action <= 1 && get(row, box, 1 - action)) list.push('hole');
       if (get(row, box, action)) list.push('own');
       return list;
     };

@@ -1,6 +1,6 @@
 import { createCoverSearch } from './cover.ts';
 import { createIndex, type RowIndex } from './row-index.ts';
-import { everything, intersect, type RowStore } from './row-store.ts';
+import { contains, everything, intersect, type RowStore } from './row-store.ts';
 
 /** Questions about what a table decides; see `createDecider`. */
 export interface Decider {
@@ -41,6 +41,8 @@ export function createDecider(store: RowStore): Decider {
   let nested = new Int32Array(store.actions.length + 1);
   const part = everything(shape);
   let spent = 0;
+  // What lies under one row is often followed by more of that.
+  let lastHolder = -1;
 
   function fits(): void {
     if (found.length > store.count) return;
@@ -65,7 +67,19 @@ export function createDecider(store: RowStore): Decider {
     let rows = found;
     let count = position;
     if (position > WALKED) {
-      if (index.holds(part, 0, row, skip)) return true;
+      if (
+        lastHolder >= 0 &&
+        lastHolder < row &&
+        lastHolder !== skip &&
+        store.alive[lastHolder] === 1 &&
+        contains(shape, store.boxes, lastHolder * stride, part, 0)
+      )
+        return true;
+      const holder = index.holder(part, 0, row, skip);
+      if (holder >= 0) {
+        lastHolder = holder;
+        return true;
+      }
       rows = nested;
       count = keepOthers(nested, index.query(part, 0, nested, row), skip);
     } else if (skip >= 0) {

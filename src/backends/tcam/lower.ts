@@ -7,6 +7,11 @@ import { ANY_BOX, type Box, boxesOf, meetAll, writeBox } from './test-boxes.ts';
 /** Actions of rows in a `RowStore`. */
 export const CONTINUE = 0;
 export const DROP = 1;
+/** Only where the device forwards by itself, and CONTINUE lets pass: what it cannot decide. */
+export const TRAP = 2;
+
+/** An end of a walk beside `DROPPED` and `PASSED`: nothing here can say. */
+export const TRAPPED = -4;
 
 export interface Lowered {
   /** First match decides; the last row holds every key. Origins are entries, -1 for none. */
@@ -25,6 +30,8 @@ interface Lowerer {
   readonly boxes: Map<Test, readonly Box[]>;
   readonly store: RowStore;
   readonly rowLimit: number;
+  /** What becomes of frames that cannot be decided. */
+  readonly undecided: typeof CONTINUE | typeof TRAP;
   /** Rows stop here, since there would be too many: the one behind them continues. */
   isCut: boolean;
 }
@@ -85,7 +92,7 @@ function emit(lowerer: Lowerer, box: Box, target: number, origin: number): void 
   const { store, layout } = lowerer;
   lowerer.isCut ||= store.count >= lowerer.rowLimit;
   if (lowerer.isCut) return;
-  const action = target === DROPPED ? DROP : CONTINUE;
+  const action = target === DROPPED ? DROP : target === TRAPPED ? TRAP : CONTINUE;
   appendRow(store, writeBox(box, layout), 0, action, origin);
 }
 
@@ -97,7 +104,7 @@ function walk(lowerer: Lowerer, from: number, context: Box, stop: number, cameFr
   let at = from;
   let origin = cameFrom;
   while (at !== stop && !lowerer.isCut) {
-    if (at === DROPPED || at === PASSED) {
+    if (at === DROPPED || at === PASSED || at === TRAPPED) {
       emit(lowerer, context, at, origin);
       return;
     }
@@ -107,7 +114,8 @@ function walk(lowerer: Lowerer, from: number, context: Box, stop: number, cameFr
     }
     const row = lowerer.byEntry.get(at);
     if (row === undefined) throw new Error('bug: the walk goes to a row that was not reached');
-    const then = row.handOn ? PASSED : row.then.to;
+    const handedOn = lowerer.undecided === TRAP ? TRAPPED : PASSED;
+    const then = row.handOn ? handedOn : row.then.to;
     const otherwise = row.tests.length === 0 ? then : row.otherwise.to;
     origin = row.entry;
     if (then === otherwise) at = then;
@@ -184,9 +192,9 @@ function walkAside(
 
 /**
  * Rows that look at a transport field of some protocols must ask for one of these: where they do
- * not, what they would decide continues.
+ * not, what they would decide is not decided.
  */
-function guardProtocols(store: RowStore, layout: Layout): void {
+function guardProtocols(store: RowStore, layout: Layout, undecided: number): void {
   const column = protocolColumn(layout);
   const { words, ranges, tops } = layout.shape;
   const at = column < 0 ? null : (layout.bitAt[column] ?? null);
@@ -223,7 +231,7 @@ function guardProtocols(store: RowStore, layout: Layout): void {
         }
         if (cared === 0) continue;
       }
-      store.actions[row] = CONTINUE;
+      store.actions[row] = undecided;
     }
   }
 }
@@ -252,9 +260,14 @@ export function protocolOf(
 /**
  * Lowers what is left of a walk for one kind of frame to ordered rows of value and mask (and ranges).
  * Needs tests whose fields the key has; gives for every key that such a frame can have the walk's
- * verdict, taking every load to succeed; from the `rowLimit`th row on it gives CONTINUE.
+ * verdict, taking every load to succeed; from the `rowLimit`th row on it gives `undecided`.
  */
-export function lowerView(view: View, layout: Layout, rowLimit: number): Lowered {
+export function lowerView(
+  view: View,
+  layout: Layout,
+  rowLimit: number,
+  undecided: Lowerer['undecided'],
+): Lowered {
   const entries = view.rows.map(({ entry }) => entry);
   const lowerer: Lowerer = {
     layout,
@@ -263,12 +276,13 @@ export function lowerView(view: View, layout: Layout, rowLimit: number): Lowered
     boxes: new Map(),
     store: createStore(layout.shape, Math.max(64, view.rows.length)),
     rowLimit,
+    undecided,
     isCut: false,
   };
   walk(lowerer, view.start.to, ANY_BOX, END, -1);
   const { store, isCut } = lowerer;
-  if (isCut) appendRow(store, writeBox(ANY_BOX, layout), 0, CONTINUE, -1);
-  guardProtocols(store, layout);
+  if (isCut) appendRow(store, writeBox(ANY_BOX, layout), 0, undecided, -1);
+  guardProtocols(store, layout, undecided);
   return { store, isCut };
 }
 

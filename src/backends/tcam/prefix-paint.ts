@@ -145,6 +145,8 @@ function findRuns(store: RowStore, layout: Layout): readonly Run[] {
 
 /** Whether all keys with the run's other columns get the other action once its rows are gone. */
 function isFramed(store: RowStore, { from, to, bit, width }: Run, steps: number): boolean {
+  // What is trapped has no one other action.
+  if ((store.actions[from] ?? 0) > 1) return false;
   const rest = compact(store);
   rest.alive.fill(0, from, to);
   const decider = createDecider(rest);

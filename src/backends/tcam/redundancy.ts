@@ -21,7 +21,7 @@ export function dropRedundant(decider: Decider, steps: number, budget: number): 
     if (store.alive[row] === 0) continue;
     const at = row * store.stride;
     const isFree =
-      index.holds(store.boxes, at, row, row) ||
+      index.holder(store.boxes, at, row, row) >= 0 ||
       decides(store.boxes, at, row, store.actions[row] ?? 0, row, steps);
     if (!isFree) continue;
     store.alive[row] = 0;

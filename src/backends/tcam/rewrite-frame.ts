@@ -1,4 +1,4 @@
-import type { Classifier, Entry } from '../../ir/classifier.ts';
+import type { Entry } from '../../ir/classifier.ts';
 import { type Field, FRAME, fieldKey, findField } from '../../ir/fields.ts';
 import { equals, not, oneOf } from '../../ir/operand.ts';
 import type { Test } from '../../ir/ruleset.ts';
@@ -52,10 +52,7 @@ function rewriteTest(test: Test, entry: Entry, version: Version): Test {
  * The kernel's own conditions on tags and fragments as tests on fields that a key can have, for
  * frames of one version.
  */
-export function rewriteFrameTests(classifier: Classifier, version: Version): Classifier {
-  const entries = classifier.entries.map((entry) => {
-    const tests = entry.tests.map((test) => rewriteTest(test, entry, version));
-    return tests.every((test, index) => test === entry.tests[index]) ? entry : { ...entry, tests };
-  });
-  return { ...classifier, entries };
+export function rewriteFrameTests(entry: Entry, version: Version): Entry {
+  const tests = entry.tests.map((test) => rewriteTest(test, entry, version));
+  return tests.every((test, index) => test === entry.tests[index]) ? entry : { ...entry, tests };
 }

@@ -12,8 +12,10 @@ const SAMPLE = 256;
 export interface RowIndex {
   /** Writes to `out` the alive rows before `before` that overlap a box, in no order; gives how many. */
   readonly query: (box: Uint32Array, at: number, out: Int32Array, before?: number) => number;
-  /** Whether one alive row before `before`, other than `skip`, holds all of the box. */
-  readonly holds: (box: Uint32Array, at: number, before: number, skip: number) => boolean;
+  /** An alive row before `before`, other than `skip`, that holds all of the box; -1 when none does. */
+  readonly holder: (box: Uint32Array, at: number, before: number, skip: number) => number;
+  /** The first alive row that holds all of the box; `NO_ROW` when none does. */
+  readonly firstHolder: (box: Uint32Array, at: number) => number;
   /** Takes in a row of the store that is new or has changed (removed before). */
   readonly insert: (row: number) => void;
   /** Forgets a row; its box must still be the one that was inserted. */
@@ -40,7 +42,8 @@ interface Inner {
 
 type TreeNode = Leaf | Inner;
 
-const NO_ROW = 0x7fffffff;
+/** Behind every row. */
+export const NO_ROW = 0x7fffffff;
 const LOW = 0;
 const HIGH = 1;
 const BOTH = 2;
@@ -161,23 +164,44 @@ export function createIndex(store: RowStore): RowIndex {
     at: number,
     before: number,
     skip: number,
-  ): boolean {
+  ): number {
     let here = node;
     while (here.split !== null) {
-      if (here.first >= before) return false;
+      if (here.first >= before) return -1;
       const side = sideOf(here.split, box, at);
-      if (side === LOW && findHolder(here.low, box, at, before, skip)) return true;
-      if (side === HIGH && findHolder(here.high, box, at, before, skip)) return true;
+      if (side !== BOTH) {
+        const found = findHolder(side === LOW ? here.low : here.high, box, at, before, skip);
+        if (found >= 0) return found;
+      }
       here = here.both;
     }
-    if (here.first >= before) return false;
+    if (here.first >= before) return -1;
     const { rows } = here;
     for (let place = 0; place < rows.length; place += 1) {
       const row = rows[place] as number;
       if (row >= before || row === skip) continue;
-      if (contains(shape, store.boxes, row * stride, box, at)) return true;
+      if (contains(shape, store.boxes, row * stride, box, at)) return row;
     }
-    return false;
+    return -1;
+  }
+
+  function findFirst(node: TreeNode, box: Uint32Array, at: number, sofar: number): number {
+    let least = sofar;
+    let here = node;
+    while (here.split !== null) {
+      if (here.first >= least) return least;
+      const side = sideOf(here.split, box, at);
+      if (side === LOW) least = findFirst(here.low, box, at, least);
+      if (side === HIGH) least = findFirst(here.high, box, at, least);
+      here = here.both;
+    }
+    if (here.first >= least) return least;
+    const { rows } = here;
+    for (let place = 0; place < rows.length; place += 1) {
+      const row = rows[place] as number;
+      if (row < least && contains(shape, store.boxes, row * stride, box, at)) least = row;
+    }
+    return least;
   }
 
   function leafOf(row: number): { leaf: Leaf; replace: (node: TreeNode) => void } {
@@ -214,7 +238,8 @@ export function createIndex(store: RowStore): RowIndex {
       bound = before;
       return collect(root, box, at, out, 0);
     },
-    holds: (box, at, before, skip) => findHolder(root, box, at, before, skip),
+    holder: (box, at, before, skip) => findHolder(root, box, at, before, skip),
+    firstHolder: (box, at) => findFirst(root, box, at, NO_ROW),
     insert: (row) => {
       const { leaf, replace } = leafOf(row);
       leaf.rows.push(row);

@@ -4,7 +4,8 @@ import type { Column, Layout } from './layout.ts';
 import { prefixesOf } from './prefixes.ts';
 import { appendRow, createStore, type RowStore, strideOf } from './row-store.ts';
 
-export type Action = 'drop' | 'permit' | 'continue';
+/** `trap`: the device hands the frame to its own CPU, which runs the ruleset. */
+export type Action = 'drop' | 'permit' | 'continue' | 'trap';
 
 /** A range of one column; its bits in value and mask are 0. */
 export interface RowRange {

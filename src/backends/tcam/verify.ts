@@ -1,11 +1,18 @@
 import type { Classifier } from '../../ir/classifier.ts';
-import { META } from '../../ir/fields.ts';
+import { prepare } from '../../ir/evaluate.ts';
+import { type Field, fieldEnd, META } from '../../ir/fields.ts';
 import { testedFields } from '../../ir/operand.ts';
+import { parsePacket } from '../../ir/packet.ts';
 import { columnsFor } from './columns.ts';
 import { lowerPlan, proveTable } from './compile.ts';
 import { columnValues, frameOfKey } from './frame-of-key.ts';
 import type { Layout } from './layout.ts';
-import { planGenericTables, planGivenTables, type TablePlan } from './plan-tables.ts';
+import {
+  canonicalField,
+  planGenericTables,
+  planGivenTables,
+  type TablePlan,
+} from './plan-tables.ts';
 import { type Proof, proveEqual } from './prove.ts';
 import type { RowStore } from './row-store.ts';
 import {
@@ -23,7 +30,8 @@ export interface Finding {
   readonly table: string;
   /**
    * equal: proven. less: it continues frames that the ruleset drops, which is allowed in front of
-   * nftables. wrong: it drops or permits what the ruleset does not. unknown: no proof in the budget.
+   * nftables. wrong: it drops or permits what the ruleset does not. unknown: no proof in the
+   * budget, or only with fields that the key does not have.
    */
   readonly kind: 'equal' | 'less' | 'wrong' | 'unknown';
   /** A frame that shows the difference. */
@@ -38,7 +46,7 @@ export interface VerifyOptions {
   readonly mayMiscount: boolean;
 }
 
-const ACTIONS: readonly Action[] = ['continue', 'drop', 'permit'];
+const ACTIONS: readonly Action[] = ['continue', 'drop', 'permit', 'trap'];
 
 /** The EtherType that all rows of a table ask for, or null. */
 function protocolOfRows({ columns, rows }: TcamTable, index: number): number | null {
@@ -90,6 +98,47 @@ function serveByRows(table: TcamTable): Served {
   return { table: { ...table, columns, rows, served: { ...table.served, fixed } }, places };
 }
 
+/** Bytes of network header that a packet has which is not odd. */
+const HEADER_BYTES: ReadonlyMap<number | undefined, number> = new Map([
+  [0x0800, 20], // ETH_P_IP
+  [0x86dd, 40], // ETH_P_IPV6
+]);
+
+/**
+ * The table with columns for what rules ask of the network header and its rows do not: all frames have
+ * that, so whatever is there the table decides alike, and it is compared for each value.
+ */
+function withAskedColumns(table: TcamTable, asked: readonly Field[]): TcamTable {
+  const { fixed } = table.served;
+  const [protocol] = fixed.find(({ field }) => field.name === META.protocol.name)?.values ?? [];
+  const end = HEADER_BYTES.get(protocol);
+  if (end === undefined) return table;
+  const fields = asked.filter(
+    (field) =>
+      field.base === 'nh' &&
+      fieldEnd(field) <= end &&
+      !table.columns.some((column) => haveCommonBits(column.field, field)),
+  );
+  const added = columnsFor(fields, protocol === 0x0800 ? 'ip' : 'ip6', 'th');
+  const columns = [...table.columns, ...added];
+  const none = added.map((): Cell => ({ value: 0n, mask: 0n, range: null }));
+  const rows = table.rows.map((row) => ({
+    ...row,
+    ...joinCells(columns, [...cellsOf(table.columns, row), ...none]),
+  }));
+  return { ...table, columns, rows };
+}
+
+function haveCommonBits(a: Field, b: Field): boolean {
+  if (a.base !== b.base) {
+    // IPv4's protocol is a column of its own name.
+    return (
+      a.name === META.l4proto.name && b.base === 'nh' && canonicalField(b, 'ip') === META.l4proto
+    );
+  }
+  return a.offset < b.offset + b.width && b.offset < a.offset + a.width;
+}
+
 function findingOf(
   table: string,
   kind: 'less' | 'wrong',
@@ -108,20 +157,18 @@ function verifyTable(
   options: VerifyOptions,
 ): Finding {
   const { store, layout } = lowerPlan(classifier, plan, { ...options, profile: null });
-  // In final mode everything is decided: what is not dropped is permitted.
-  const [none, drop, permit] = options.final ? [2, 1, 2] : [0, 1, 2];
+  // By `CONTINUE`, `DROP` and `TRAP`: where the device forwards by itself, what is not dropped passes.
+  const meanings = options.final ? [2, 1, 3] : [0, 1, 0];
   const actions = ACTIONS;
-  const reference: RowStore = {
-    ...store,
-    actions: store.actions.map((one) => (one === 1 ? drop : none)),
-  };
+  const reference: RowStore = { ...store, actions: store.actions.map((one) => meanings[one] ?? 0) };
+  const handsOn = (one: number): boolean => one === 0 || one === 3;
   const nothing = { table: table.name, frame: null, row: null, action: null };
   const wrong = proveTable(
     table,
     reference,
     layout,
     actions,
-    (one, two) => two !== 0 && one !== two,
+    (one, two) => !handsOn(two) && one !== two,
   );
   if (wrong.kind === 'unknown') return { ...nothing, kind: 'unknown' };
   const less =
@@ -132,18 +179,36 @@ function verifyTable(
           reference,
           layout,
           actions,
-          (one, two) => two === 0 && one !== permit && one !== two,
+          (one, two) => (one === 1 && handsOn(two)) || (one === 2 && two === 3),
         );
   if (less.kind === 'unknown') return { ...nothing, kind: 'unknown' };
   if (less.kind === 'equal') return { ...nothing, kind: 'equal' };
-  const kind = wrong.kind === 'differs' ? 'wrong' : 'less';
-  const found = findingOf(table.name, kind, less, less.layout, plan);
+  const found = findingOf(
+    table.name,
+    wrong.kind === 'differs' ? 'wrong' : 'less',
+    less,
+    less.layout,
+    plan,
+  );
   const at = less.origin < table.rows.length ? less.origin : null;
-  return {
-    ...found,
-    row: at,
-    action: at === null ? table.default : (table.rows[at]?.action ?? null),
-  };
+  const action = at === null ? table.default : (table.rows[at]?.action ?? null);
+  const isRight =
+    found.kind === 'wrong' && action === 'drop' && isDropped(classifier, found.frame, options);
+  return { ...found, kind: isRight ? 'unknown' : found.kind, row: at, action };
+}
+
+/**
+ * Whether a frame is one that may be dropped. What the table's key lacks was taken to be anything, so
+ * a frame that is found need not show a difference.
+ */
+function isDropped(
+  classifier: Classifier,
+  frame: Uint8Array | null,
+  { mayMiscount }: VerifyOptions,
+): boolean {
+  if (frame === null) return false;
+  const { verdict, counts } = prepare(classifier, { mode: 'kernel' })(parsePacket(frame));
+  return (verdict === 'drop' || verdict === 'lost') && (mayMiscount || counts.size === 0);
 }
 
 /** Proves tables against a classifier, or finds a frame for each that is not equal to it. */
@@ -152,7 +217,11 @@ export function verifyTables(
   { tables }: TableSet,
   options: VerifyOptions,
 ): readonly Finding[] {
-  const served = tables.map(serveByRows);
+  const asked = classifier.entries.flatMap(({ tests }) => tests.flatMap(testedFields));
+  const served = tables.map((given) => {
+    const { table, places } = serveByRows(given);
+    return { table: withAskedColumns(table, asked), places };
+  });
   const plans = planGivenTables(served.map(({ table }) => table));
   return served.map(({ table, places }, index) => {
     const plan = plans[index];

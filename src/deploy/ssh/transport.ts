@@ -5,6 +5,7 @@ import { type Result, succeed } from '../../support/diagnostics.ts';
 import { quoteWords } from '../shell.ts';
 import { type CommandResult, holdStream, type Transport } from '../transport.ts';
 import { connectSsh, type SshOptions } from './connect.ts';
+import { createShellPool, openShell } from './shells.ts';
 import type { SshTarget } from './target.ts';
 
 /** A machine reached by SSH. */
@@ -24,7 +25,7 @@ interface RawResult {
 /** What ssh(1) exits with when the connection fails. */
 const LOST = 255;
 /** Commands at once on one connection: sshd_config(5), MaxSessions, is 10 unless set, 1 at the least. */
-const MOST_CHANNELS = 6;
+const MOST_CHANNELS = 4;
 /** A session that ended a moment ago may still count on the host; milliseconds, and how often. */
 const REOPEN = { wait: 50, times: 100 };
 /** Shells give 128 plus the signal's number for a program that was ended by one. */
@@ -39,37 +40,38 @@ export function formatCommand(argv: readonly string[], prefix: readonly string[]
 
 const NOT_CONNECTED = 'the connection to the host was lost';
 
-/** A channel that runs the command; null when there is no connection any more. */
-async function openChannel(client: Client, command: string): Promise<ClientChannel | null> {
+/**
+ * Runs the command on a channel; null when there is no connection any more. `use` gets the channel at
+ * once: its first words, its exit status and its end may all be in the packet that opens it.
+ */
+async function openChannel<T>(
+  client: Client,
+  command: string,
+  use: (channel: ClientChannel) => T,
+): Promise<T | null> {
   for (let tries = 0; tries < REOPEN.times; tries += 1) {
-    const opened = await new Promise<ClientChannel | 'busy' | null>((resolve) => {
+    const opened = await new Promise<{ readonly used: T } | 'busy' | null>((resolve) => {
       // Settled here when the connection ends before there is an answer.
       const onClose = (): void => resolve(null);
       client.once('close', onClose);
       try {
         client.exec(command, (error, channel) => {
           client.off('close', onClose);
-          resolve(error === undefined ? channel : 'busy');
+          resolve(error === undefined ? { used: use(channel) } : 'busy');
         });
       } catch {
         client.off('close', onClose);
         resolve(null);
       }
     });
-    if (opened !== 'busy') return opened;
+    if (opened !== 'busy') return opened?.used ?? null;
     await setTimeout(REOPEN.wait);
   }
   return null;
 }
 
-/** Runs a command line on the host, to its end or that of the connection. */
-async function runRaw(
-  client: Client,
-  command: string,
-  input: string | Uint8Array,
-): Promise<RawResult> {
-  const channel = await openChannel(client, command);
-  if (channel === null) return { code: LOST, stdout: Buffer.alloc(0), stderr: NOT_CONNECTED };
+/** All that a channel says, to its end. */
+function collect(channel: ClientChannel, input: string | Uint8Array): Promise<RawResult> {
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   let code: number | null = null;
@@ -80,13 +82,29 @@ async function runRaw(
   });
   channel.on('error', () => {}); // `close` follows
   channel.end(input);
-  await new Promise<void>((resolve) => channel.once('close', () => resolve()));
-  const said = Buffer.concat(stderr).toString('utf8');
-  return {
-    code: code ?? LOST,
-    stdout: Buffer.concat(stdout),
-    stderr: said === '' && code === null ? NOT_CONNECTED : said,
-  };
+  return new Promise((resolve) => {
+    channel.once('close', () => {
+      const said = Buffer.concat(stderr).toString('utf8');
+      resolve({
+        code: code ?? LOST,
+        stdout: Buffer.concat(stdout),
+        stderr: said === '' && code === null ? NOT_CONNECTED : said,
+      });
+    });
+  });
+}
+
+/** Runs a command line on the host, to its end or that of the connection. */
+async function runRaw(
+  client: Client,
+  command: string,
+  input: string | Uint8Array,
+): Promise<RawResult> {
+  // In an object: a promise would be waited for before the channel is told to be open.
+  const opened = await openChannel(client, command, (channel) => ({
+    result: collect(channel, input),
+  }));
+  return opened?.result ?? { code: LOST, stdout: Buffer.alloc(0), stderr: NOT_CONNECTED };
 }
 
 /** Lets at most so many tasks run at once. */
@@ -117,6 +135,15 @@ async function findPrefix(client: Client): Promise<readonly string[]> {
 
 function createTransport(client: Client, prefix: readonly string[]): Transport {
   const gate = createGate(MOST_CHANNELS);
+  // Opening a session for every command takes the host longer than most commands do.
+  const shells = createShellPool(() =>
+    openChannel(client, formatCommand(['sh'], prefix), openShell),
+  );
+  const runInShell = async (argv: readonly string[]): Promise<CommandResult> => {
+    const { code, stdout, stderr } = await gate(() => shells.run(quoteWords(argv)));
+    const why = stderr === '' && code === null ? NOT_CONNECTED : stderr;
+    return { code: code ?? LOST, stdout: stdout.toString('utf8'), stderr: why };
+  };
   const runBytes = (argv: readonly string[], input: string | Uint8Array = ''): Promise<RawResult> =>
     gate(() => runRaw(client, formatCommand(argv, prefix), input));
   const need = async (what: string, result: Promise<RawResult>): Promise<RawResult> => {
@@ -131,13 +158,16 @@ function createTransport(client: Client, prefix: readonly string[]): Transport {
   let files = 0;
   return {
     async run(argv, { input = '' } = {}): Promise<CommandResult> {
+      if (input === '') return runInShell(argv);
       const { code, stdout, stderr } = await runBytes(argv, input);
       return { code, stdout: stdout.toString('utf8'), stderr };
     },
     async hold(argv) {
       // Beside the gate: it stays open while other commands run.
-      const channel = await openChannel(client, formatCommand(argv, prefix));
-      return channel === null ? null : holdStream(channel, channel);
+      const opened = await openChannel(client, formatCommand(argv, prefix), (channel) => ({
+        held: holdStream(channel, channel),
+      }));
+      return opened?.held ?? null;
     },
     async writeFile(path, content) {
       files += 1;

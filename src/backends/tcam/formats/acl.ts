@@ -205,6 +205,7 @@ function aclOf(
     const missing = lackable(table, version);
     if (missing !== null) refuse(table, table.rows[0] ?? end, missing);
     for (const row of [...table.rows, end]) {
+      if (row.action === 'trap') refuse(table, row, 'what goes to the CPU');
       for (const protocol of protocolsOf(table)) {
         const match = matchOf(table, row, protocol);
         if (typeof match === 'string') refuse(table, row, match);
@@ -333,4 +334,29 @@ export function tablesOf(acls: readonly Acl[], pass: Action): TableSet {
     return [...special, null].map((protocol) => tableOf(acl, protocol, special, pass));
   });
   return { profile: null, tables };
+}
+
+/** An entry as a format has it whose lines have priorities, the lowest first. */
+export interface NumberedEntry {
+  readonly version: Acl['version'];
+  readonly priority: number;
+  readonly entry: AclEntry;
+}
+
+/**
+ * Numbered entries as access lists, behind which everything passes. The number that two entries of
+ * one list have, since which of them comes first is then the device's to say.
+ */
+export function aclsByPriority(found: readonly NumberedEntry[]): readonly Acl[] | number {
+  const acls: Acl[] = [];
+  for (const version of ['ip', 'ip6'] as const) {
+    const own = found
+      .filter((one) => one.version === version)
+      .sort((a, b) => a.priority - b.priority);
+    const twice = own.find(({ priority }, at) => own[at + 1]?.priority === priority);
+    if (twice !== undefined) return twice.priority;
+    const last = { ...ANY_MATCH, drops: false, rules: [] };
+    if (own.length > 0) acls.push({ version, entries: [...own.map(({ entry }) => entry), last] });
+  }
+  return acls;
 }

@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { FRAME, META } from '../../../ir/fields.ts';
-import { findMatchField } from '../../../profile/tcam-schema.ts';
+import { META } from '../../../ir/fields.ts';
 import {
   type Diagnostic,
   errorAt,
@@ -18,6 +17,7 @@ import {
   type TableSet,
   type TcamTable,
 } from '../table.ts';
+import { listOnly, servedOf } from './served.ts';
 import { parseJsonAs } from './text.ts';
 
 /** The tag every generic table file starts with. */
@@ -66,12 +66,7 @@ export function describeRow({ columns }: TcamTable, row: TableRow): object {
 /** The generic tables as JSON; see DESIGN and docs/tcam.md. */
 export function writeJson({ profile, tables }: TableSet): string {
   const written = tables.map(withProtocol).map((table) => {
-    const { fixed, untagged, whole } = table.served;
-    const only = [
-      ...(untagged ? [{ field: FRAME.tags.name, values: [0] }] : []),
-      ...(whole ? [{ field: FRAME.fragment.name, values: [0] }] : []),
-      ...fixed.map(({ field, values }) => ({ field: field.name, values })),
-    ];
+    const only = listOnly(table.served);
     return {
       name: table.name,
       key: table.columns.map(({ field, bits: width }) => ({ field: field.name, bits: width })),
@@ -93,7 +88,7 @@ export function writeJson({ profile, tables }: TableSet): string {
 }
 
 const hex = z.string().regex(/^([0-9a-f]{2})*$/i, 'hex of whole bytes');
-const action = z.enum(['drop', 'permit', 'continue']);
+const action = z.enum(['drop', 'permit', 'continue', 'trap']);
 const range = z.strictObject({ field: z.string(), lo: z.int().min(0), hi: z.int().min(0) });
 const fileSchema = z.object({
   format: z.literal(TABLE_FORMAT),
@@ -166,19 +161,13 @@ function readTable(table: FileTable, file: string): Result<TcamTable> {
       return problem(file, `table ${table.name}: ${name} has ${field.width} bits`);
     columns.push({ field, bits, match: 'ternary', protocols: null });
   }
-  const only = table.only ?? [];
-  const isZero = (name: string): boolean => only.some((one) => one.field === name);
-  const fixed = only.flatMap(({ field: name, values }) => {
-    const field = findMatchField(name);
-    return field === null ? [] : [{ field, values }];
-  });
+  const served = servedOf(table.only ?? []);
   const rows: TableRow[] = [];
   for (const index of table.rows.keys()) {
     const row = readRow(table, columns, index);
     if (typeof row === 'string') return problem(file, row);
     rows.push(row);
   }
-  const served = { fixed, untagged: isZero(FRAME.tags.name), whole: isZero(FRAME.fragment.name) };
   return succeed({ name: table.name, columns, served, rows, default: table.default });
 }
 

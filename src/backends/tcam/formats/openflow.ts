@@ -20,11 +20,11 @@ import { refuseRow } from './refuse.ts';
 import { formatIp, formatIp6 } from './text.ts';
 
 /** ovs-ofctl(8), Flow Syntax: priorities are 0 to 65535, the highest wins. */
-const TOP_PRIORITY = 65_535;
+export const TOP_PRIORITY = 65_535;
 
-const ETH_P_IP = 0x0800;
-const ETH_P_ARP = 0x0806;
-const ETH_P_IPV6 = 0x86dd;
+/** include/uapi/linux/if_ether.h. */
+export const ETHER_TYPES = { ip: 0x0800, arp: 0x0806, ipv6: 0x86dd } as const;
+const { ip: ETH_P_IP, arp: ETH_P_ARP, ipv6: ETH_P_IPV6 } = ETHER_TYPES;
 
 interface Spelling {
   readonly name: string;
@@ -41,7 +41,7 @@ function spelling(name: string, mask: boolean, format: (value: bigint) => string
 }
 
 /** How ovs-fields(7) calls nft's fields. */
-const SPELLINGS: Readonly<Record<string, Spelling>> = {
+export const SPELLINGS: Readonly<Record<string, Spelling>> = {
   'ether saddr': spelling('dl_src', true, formatMac),
   'ether daddr': spelling('dl_dst', true, formatMac),
   'ip saddr': spelling('nw_src', true, formatIp),
@@ -69,7 +69,7 @@ const SPELLINGS: Readonly<Record<string, Spelling>> = {
 };
 
 /** Ports are only understood together with their protocol. */
-const PORTS: ReadonlyMap<number, string> = new Map([
+export const PORTS: ReadonlyMap<number, string> = new Map([
   [6, 'tcp'],
   [17, 'udp'],
   [132, 'sctp'],
@@ -135,7 +135,7 @@ function keyword(protocol: number | null, l4proto: number | null): string | null
 }
 
 /** OVS sets bit 12 of vlan_tci for every frame that has a tag, ovs-fields(7). */
-const NO_TAG = 'vlan_tci=0x0000/0x1000';
+export const NO_TAG = 'vlan_tci=0x0000/0x1000';
 
 function matchOf(table: TcamTable, cells: readonly Cell[]): Match {
   const { fixed, untagged, whole } = table.served;
@@ -190,7 +190,10 @@ function cutHeader(table: TcamTable): readonly string[] {
 /** What a row that decides does, as OpenFlow actions; `row` counts all rows and defaults in order. */
 export type FlowActions = (action: Action, row: number) => string;
 
-const PLAIN_ACTIONS: FlowActions = (action) => (action === 'drop' ? 'drop' : 'normal');
+const PLAIN_ACTIONS: FlowActions = (action) => {
+  if (action === 'trap') return 'controller';
+  return action === 'drop' ? 'drop' : 'normal';
+};
 
 /**
  * Flows for `ovs-ofctl -O OpenFlow14 --bundle replace-flows`, highest priority first. Each of our

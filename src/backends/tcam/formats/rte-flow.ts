@@ -1,9 +1,19 @@
 import { ones } from '../../../support/bits.ts';
 import { fail, type Result, succeed } from '../../../support/diagnostics.ts';
 import type { TableSet } from '../table.ts';
-import { type Acl, type AclEntry, type AclPorts, aclsOf, ICMP, TCP } from './acl.ts';
-import { refuseEntry } from './acl-text.ts';
-import { formatIp, formatIp6 } from './text.ts';
+import {
+  type Acl,
+  type AclEntry,
+  type AclPorts,
+  ANY_MATCH,
+  aclsByPriority,
+  aclsOf,
+  ICMP,
+  type NumberedEntry,
+  TCP,
+} from './acl.ts';
+import { parsePrefix, refuseEntry, refuseText } from './acl-text.ts';
+import { formatIp, formatIp6, prefixLength } from './text.ts';
 
 /** The items that transport protocols have, testpmd's flow rules. */
 const ITEMS: Readonly<Record<string, ReadonlyMap<number, string>>> = {
@@ -71,4 +81,134 @@ export function writeRteFlow(tables: TableSet): Result<string> {
     }
   }
   return succeed(`${lines.join('\n')}\n`);
+}
+
+/** What one item asks of one of its fields, as it is written. */
+interface Asked {
+  spec: string | null;
+  last: string | null;
+  mask: string | null;
+}
+
+/** `src spec A src mask B dst ...` by field; null when a word is missing or is not known. */
+function readAsked(words: readonly string[]): ReadonlyMap<string, Asked> | null {
+  const asked = new Map<string, Asked>();
+  for (let at = 0; at < words.length; at += 3) {
+    const [name = '', part, text] = words.slice(at, at + 3);
+    if (text === undefined || (part !== 'spec' && part !== 'last' && part !== 'mask')) return null;
+    const own = asked.get(name) ?? { spec: null, last: null, mask: null };
+    if (own[part] !== null) return null;
+    own[part] = text;
+    asked.set(name, own);
+  }
+  return asked;
+}
+
+function readNumber(text: string | null): number | null {
+  return text !== null && /^(0x[0-9a-f]{1,4}|\d{1,5})$/i.test(text) ? Number(text) : null;
+}
+
+type Reader = (asked: Asked, version: Acl['version']) => Partial<AclEntry> | null;
+
+function readAddress(side: 'saddr' | 'daddr'): Reader {
+  return ({ spec, last, mask }, version) => {
+    const width = version === 'ip' ? 32 : 128;
+    const bits = mask === null ? null : parsePrefix(version, mask);
+    const length = bits === null ? null : prefixLength(bits.value, width);
+    const prefix = last === null ? parsePrefix(version, `${spec}/${length}`) : null;
+    return prefix === null ? null : { [side]: prefix };
+  };
+}
+
+function readPorts(side: 'sport' | 'dport'): Reader {
+  return ({ spec, last, mask }) => {
+    const [lo, hi, bits] = [spec, last, mask].map(readNumber);
+    if (typeof lo !== 'number' || typeof bits !== 'number' || Math.max(lo, bits) > 0xffff)
+      return null;
+    if (last !== null) {
+      const isRange = typeof hi === 'number' && lo <= hi && hi <= 0xffff && bits === 0xffff;
+      return isRange ? { [side]: { lo, hi } } : null;
+    }
+    const length = prefixLength(BigInt(bits), 16);
+    if (length === null || (lo & ~bits) !== 0) return null;
+    return { [side]: { lo, hi: lo + 2 ** (16 - length) - 1 } };
+  };
+}
+
+function readExact(mask: number, take: (value: number) => Partial<AclEntry>): Reader {
+  return ({ spec, last, mask: bits }) => {
+    const value = readNumber(spec);
+    const isExact = last === null && readNumber(bits) === mask;
+    return value === null || !isExact || (value & ~mask) !== 0 ? null : take(value);
+  };
+}
+
+const readFlags: Reader = ({ spec, last, mask }) => {
+  const [value, bits] = [readNumber(spec), readNumber(mask)];
+  if (value === null || bits === null || last !== null || bits > 0xff) return null;
+  return (value & ~bits) === 0 ? { flags: { value, mask: bits } } : null;
+};
+
+const dscp = readExact(0xfc, (value) => ({ dscp: value >> 2 }));
+const protocol = readExact(0xff, (value) => ({ protocol: value }));
+const addresses = { src: readAddress('saddr'), dst: readAddress('daddr') };
+const ports = { src: readPorts('sport'), dst: readPorts('dport') };
+const kinds = {
+  type: readExact(0xff, (type) => ({ type })),
+  code: readExact(0xff, (code) => ({ code })),
+};
+
+/** How fields of testpmd's items are read. */
+const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
+  ipv4: { ...addresses, tos: dscp, proto: protocol },
+  ipv6: { ...addresses, tc: dscp, proto: protocol },
+  tcp: { ...ports, flags: readFlags },
+  udp: ports,
+  icmp: kinds,
+  icmp6: kinds,
+};
+
+/** Takes in one item of a pattern; null when it is not understood. */
+function readItem(entry: AclEntry, version: Acl['version'], words: readonly string[]) {
+  const [item = '', ...rest] = words;
+  const isIp = item === 'ipv4' || item === 'ipv6';
+  const named = [...(ITEMS[version] ?? [])].find(([, name]) => name === item)?.[0];
+  const asked = readAsked(rest);
+  if (asked === null || (!isIp && named === undefined)) return null;
+  let read: AclEntry = named === undefined ? entry : { ...entry, protocol: named };
+  for (const [name, own] of asked) {
+    const part = READERS[item]?.[name]?.(own, version) ?? null;
+    if (part === null) return null;
+    read = { ...read, ...part };
+  }
+  return read;
+}
+
+const LINE =
+  /^flow create \d+ ingress priority (\d{1,9}) pattern eth \/ (ipv4|ipv6)( .*)? \/ end actions (drop|rss) \/ end$/;
+
+/** The inverse of `writeRteFlow`. */
+export function readRteFlow(text: string, file: string): Result<readonly Acl[]> {
+  const found: NumberedEntry[] = [];
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue;
+    const refuse = (what: string) => fail(refuseText(`line ${index + 1}: ${what}`, file));
+    const match = LINE.exec(line);
+    if (match === null) return refuse('not understood');
+    const [, priority, ip = '', rest = '', action] = match;
+    const version = ip === 'ipv4' ? 'ip' : 'ip6';
+    const items = `${ip}${rest}`.split(' / ').map((item) => item.split(' '));
+    let entry: AclEntry | null = { ...ANY_MATCH, drops: action === 'drop', rules: [] };
+    for (const [place, item] of items.entries()) {
+      // The network header, then at most one of a transport protocol.
+      const isThere = place === 0 || (place === 1 && item[0] !== 'ipv4' && item[0] !== 'ipv6');
+      entry = isThere && entry !== null ? readItem(entry, version, item) : null;
+    }
+    if (entry === null) return refuse('its pattern is not understood');
+    found.push({ version, priority: Number(priority), entry });
+  }
+  const acls = aclsByPriority(found);
+  return typeof acls === 'number'
+    ? fail(refuseText(`two entries have priority ${acls}`, file))
+    : succeed(acls);
 }

@@ -1,6 +1,16 @@
 import { fail, type Result, succeed } from '../../../support/diagnostics.ts';
 import type { TableSet } from '../table.ts';
-import { type Acl, type AclEntry, type AclPorts, ANY_MATCH, aclsOf, ICMP, TCP } from './acl.ts';
+import {
+  type Acl,
+  type AclEntry,
+  type AclPorts,
+  ANY_MATCH,
+  aclsByPriority,
+  aclsOf,
+  ICMP,
+  type NumberedEntry,
+  TCP,
+} from './acl.ts';
 import { parsePrefix, refuseEntry, refuseText, spellPrefix } from './acl-text.ts';
 
 /** What stands for the port in the batch: `sed s/@DEV/swp1/`. */
@@ -147,7 +157,7 @@ const LINE =
 
 /** The inverse of `writeTcFlower`. */
 export function readTcFlower(text: string, file: string): Result<readonly Acl[]> {
-  const found: { version: Acl['version']; pref: number; entry: AclEntry }[] = [];
+  const found: NumberedEntry[] = [];
   for (const [index, line] of text.split('\n').entries()) {
     if (line.trim() === '' || line.startsWith('#')) continue;
     const match = LINE.exec(line.replace(' skip_sw', ''));
@@ -163,13 +173,10 @@ export function readTcFlower(text: string, file: string): Result<readonly Acl[]>
       if (part === null) return fail(refuseText(`line ${index + 1}: ${words[at]}`, file));
       entry = { ...entry, ...part };
     }
-    found.push({ version, pref: Number(pref), entry });
+    found.push({ version, priority: Number(pref), entry });
   }
-  found.sort((a, b) => a.pref - b.pref);
-  const acls = (['ip', 'ip6'] as const).flatMap((version): Acl[] => {
-    const entries = found.filter((one) => one.version === version).map(({ entry }) => entry);
-    if (entries.length === 0) return [];
-    return [{ version, entries: [...entries, { ...ANY_MATCH, drops: false, rules: [] }] }];
-  });
-  return succeed(acls);
+  const acls = aclsByPriority(found);
+  return typeof acls === 'number'
+    ? fail(refuseText(`two entries have preference ${acls}`, file))
+    : succeed(acls);
 }

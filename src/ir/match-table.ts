@@ -1,0 +1,396 @@
+import type { ViewName } from './classifier.ts';
+import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
+import { type Alternative, boxesOf, type Constraint } from './match-boxes.ts';
+import { presenceOf, type Region } from './region.ts';
+import type { Row } from './residual.ts';
+
+/** A condition for loading parts of a key: so many bytes behind the base. */
+export interface Presence {
+  readonly base: Exclude<Field['base'], 'meta'>;
+  readonly view: ViewName;
+  readonly end: number;
+}
+
+/**
+ * A field as part of a key. It fills lanes of 32 bits, most significant first (the first may be
+ * narrower); one that cannot be loaded is 0.
+ */
+export interface KeyPart {
+  readonly field: Field;
+  readonly view: ViewName;
+  /** The presence (by index) that loading it needs; null where its bytes are always there. */
+  readonly guard: number | null;
+  readonly lane: number;
+  readonly lanes: number;
+}
+
+/** What a table's key consists of. */
+export interface TableKey {
+  readonly parts: readonly KeyPart[];
+  readonly presences: readonly Presence[];
+  /** Bits of each lane, at most 32. The last one holds the presences, bit `i` for presence `i`. */
+  readonly widths: readonly number[];
+}
+
+/**
+ * Boxes in order of their rules: box `i` holds every key whose lanes are within `lo` and `hi` (both
+ * included) and, where `mask` is not null, equal `value` under it. First match wins.
+ */
+export interface MatchTable {
+  readonly key: TableKey;
+  readonly size: number;
+  /** By lane, then by box. */
+  readonly lo: readonly Uint32Array[];
+  readonly hi: readonly Uint32Array[];
+  readonly value: readonly (Uint32Array | null)[];
+  readonly mask: readonly (Uint32Array | null)[];
+  /** The rule of each box, as an index into what the table was made from; ascending. */
+  readonly owner: Uint32Array;
+}
+
+/** Bytes a key has at most; lanes take 1, 2 or 4 of them. */
+export const KEY_BYTES = 64;
+/** Presences that have a bit each. */
+const MOST_PRESENCES = 16;
+/** Boxes that one rule may be. */
+const MOST_BOXES = 65_536;
+/** Rules that are several lists at once multiply. */
+const MOST_PRODUCT = 1024;
+
+export function laneBytes(width: number): 1 | 2 | 4 {
+  return width <= 8 ? 1 : width <= 16 ? 2 : 4;
+}
+
+function isLaterPossible(region: Region): boolean {
+  return (region.get(FRAME.fragment.name)?.hi ?? 2n) >= 2n;
+}
+
+/** A row as boxes, before lanes are given away. */
+interface BoxedRow {
+  readonly row: Row;
+  /** By open test. */
+  readonly tests: readonly (readonly Alternative[])[];
+}
+
+function boxRow(row: Row, region: Region): BoxedRow | null {
+  const tests: (readonly Alternative[])[] = [];
+  let boxes = 1;
+  for (const { test, fields } of row.tests) {
+    const alternatives = boxesOf(test);
+    if (alternatives === null) return null;
+    // What a later fragment holds there is not asked: only code can hand it on.
+    if (fields.some(({ base }) => base === 'th') && isLaterPossible(region)) {
+      const isOpen = fields.some((field) => presenceOf(field, row.view, region) === 'open');
+      if (isOpen) return null;
+    }
+    boxes *= alternatives.length;
+    tests.push(alternatives);
+  }
+  const isProduct = tests.filter(({ length }) => length > 1).length > 1;
+  return boxes <= (isProduct ? MOST_PRODUCT : MOST_BOXES) ? { row, tests } : null;
+}
+
+/** Gives parts of a key away, as long as it has room. */
+interface KeyMaker {
+  readonly region: Region;
+  readonly parts: KeyPart[];
+  readonly presences: Presence[];
+  readonly widths: number[];
+  readonly byName: Map<string, KeyPart | null>;
+  bytes: number;
+}
+
+function presenceIndex(maker: KeyMaker, wanted: Presence): number | null {
+  const index = maker.presences.findIndex(
+    ({ base, view, end }) => base === wanted.base && view === wanted.view && end === wanted.end,
+  );
+  if (index >= 0) return index;
+  if (maker.presences.length === MOST_PRESENCES) return null;
+  return maker.presences.push(wanted) - 1;
+}
+
+/** Tells apart what is loaded in different ways. */
+function partName(field: Field, view: ViewName, isOpen: boolean): string {
+  const key = fieldKey(field);
+  return isOpen || key === META.length.name ? `${key} ${view}` : key;
+}
+
+function partOf(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
+  const isOpen = presenceOf(field, view, maker.region) === 'open';
+  const name = partName(field, view, isOpen);
+  const known = maker.byName.get(name);
+  if (known !== undefined) return known;
+  const widths: number[] = [];
+  const head = field.width % 32;
+  if (head > 0) widths.push(head);
+  for (let left = field.width - head; left > 0; left -= 32) widths.push(32);
+  const bytes = widths.reduce((sum, width) => sum + laneBytes(width), 0);
+  let guard: number | null = null;
+  let isFull = maker.bytes + bytes > KEY_BYTES;
+  if (isOpen && !isFull && field.base !== 'meta') {
+    guard = presenceIndex(maker, { base: field.base, view, end: fieldEnd(field) });
+    isFull = guard === null;
+  }
+  const part = isFull
+    ? null
+    : { field, view, guard, lane: maker.widths.length, lanes: widths.length };
+  maker.byName.set(name, part);
+  if (part === null) return null;
+  maker.parts.push(part);
+  maker.widths.push(...widths);
+  maker.bytes += bytes;
+  return part;
+}
+
+/** Boxes under construction; columns grow together. */
+interface Boxes {
+  size: number;
+  readonly lo: Uint32Array[];
+  readonly hi: Uint32Array[];
+  readonly value: (Uint32Array | null)[];
+  readonly mask: (Uint32Array | null)[];
+  owner: Uint32Array;
+}
+
+function full(width: number): number {
+  return width === 32 ? 0xffffffff : 2 ** width - 1;
+}
+
+/** One box: lo, hi, value and mask of every lane, in this order. */
+type Box = Uint32Array;
+
+function blankBox(widths: readonly number[]): Box {
+  const box = new Uint32Array(4 * widths.length);
+  for (const [lane, width] of widths.entries()) box[4 * lane + 1] = full(width);
+  return box;
+}
+
+/** Restricts one lane; false when nothing is left. */
+function restrictLane(box: Box, lane: number, lo: number, hi: number): boolean {
+  const low = Math.max(box[4 * lane] ?? 0, lo);
+  const high = Math.min(box[4 * lane + 1] ?? 0, hi);
+  box[4 * lane] = low;
+  box[4 * lane + 1] = high;
+  return low <= high;
+}
+
+/** Asks for bits of one lane; false when they contradict those asked before. */
+function maskLane(box: Box, lane: number, value: number, mask: number): boolean {
+  const oldValue = box[4 * lane + 2] ?? 0;
+  const oldMask = box[4 * lane + 3] ?? 0;
+  if (((oldValue ^ value) & oldMask & mask) !== 0) return false;
+  box[4 * lane + 2] = oldValue | value;
+  box[4 * lane + 3] = oldMask | mask;
+  return true;
+}
+
+/** A number's lanes, most significant first. */
+function lanesOf(value: bigint, lanes: number): number[] {
+  return Array.from({ length: lanes }, (_, index) =>
+    Number((value >> BigInt(32 * (lanes - 1 - index))) & 0xffffffffn),
+  );
+}
+
+/**
+ * `lo..hi` over several lanes as ranges of lanes: the first lane in which the bounds differ is either
+ * strictly between them, or equal to one of them and the rest decides.
+ */
+function splitInterval(
+  widths: readonly number[],
+  lo: readonly number[],
+  hi: readonly number[],
+): (readonly (readonly [number, number])[])[] {
+  const top = (lane: number): number => full(widths[lane] ?? 32);
+  const rest = (from: number) =>
+    widths.slice(from).map((width): [number, number] => [0, full(width)]);
+  const exact = (values: readonly number[], end: number) =>
+    values.slice(0, end).map((value): [number, number] => [value, value]);
+  const at = lo.findIndex((value, lane) => value !== hi[lane]);
+  if (at < 0) return [exact(lo, lo.length)];
+  const low = lo[at] ?? 0;
+  const high = hi[at] ?? 0;
+  const boxes: [number, number][][] = [];
+  const isFromZero = lo.slice(at + 1).every((value) => value === 0);
+  const isToTop = hi.slice(at + 1).every((value, index) => value === top(at + 1 + index));
+  const from = isFromZero ? low : low + 1;
+  const to = isToTop ? high : high - 1;
+  if (from <= to) boxes.push([...exact(lo, at), [from, to], ...rest(at + 1)]);
+  if (!isFromZero) {
+    for (const tail of splitInterval(
+      widths.slice(at + 1),
+      lo.slice(at + 1),
+      widths.slice(at + 1).map(full),
+    )) {
+      boxes.push([...exact(lo, at + 1), ...tail.map(([a, b]): [number, number] => [a, b])]);
+    }
+  }
+  if (!isToTop) {
+    for (const tail of splitInterval(
+      widths.slice(at + 1),
+      widths.slice(at + 1).map(() => 0),
+      hi.slice(at + 1),
+    )) {
+      boxes.push([...exact(hi, at + 1), ...tail.map(([a, b]): [number, number] => [a, b])]);
+    }
+  }
+  return boxes;
+}
+
+/** The boxes that are left of one under a constraint on a part. */
+function constrain(box: Box, key: KeyMaker, part: KeyPart, constraint: Constraint): Box[] {
+  const { lane, lanes } = part;
+  if (constraint.mask !== 0n) {
+    const values = lanesOf(constraint.value, lanes);
+    const masks = lanesOf(constraint.mask, lanes);
+    for (const [index, mask] of masks.entries()) {
+      if (mask !== 0 && !maskLane(box, lane + index, values[index] ?? 0, mask)) return [];
+    }
+  }
+  if (lanes === 1) {
+    return restrictLane(box, lane, Number(constraint.lo), Number(constraint.hi)) ? [box] : [];
+  }
+  const widths = key.widths.slice(lane, lane + lanes);
+  const lo = lanesOf(constraint.lo, lanes);
+  const split = splitInterval(widths, lo, lanesOf(constraint.hi, lanes));
+  return split.flatMap((ranges, index) => {
+    const own = index === split.length - 1 ? box : box.slice();
+    const isLeft = ranges.every(([a, b], offset) => restrictLane(own, lane + offset, a, b));
+    return isLeft ? [own] : [];
+  });
+}
+
+/** All boxes of a row; null when its fields are not all in the key. */
+function expandRow({ row, tests }: BoxedRow, key: KeyMaker, flags: number): Box[] | null {
+  let boxes: Box[] = [blankBox(key.widths)];
+  let present = 0;
+  for (const [index, alternatives] of tests.entries()) {
+    for (const field of row.tests[index]?.fields ?? []) {
+      const guard = partOf(key, field, row.view)?.guard ?? null;
+      if (guard !== null) present |= 1 << guard;
+    }
+    const last = alternatives.length - 1;
+    boxes = boxes.flatMap((box) =>
+      alternatives.flatMap((alternative, number) => {
+        let own: Box[] = [number === last ? box : box.slice()];
+        for (const constraint of alternative) {
+          const part = partOf(key, constraint.field, row.view);
+          if (part === null) throw new Error('bug: a field without a place in its key');
+          own = own.flatMap((one) => constrain(one, key, part, constraint));
+        }
+        return own;
+      }),
+    );
+  }
+  if (present !== 0) {
+    boxes = boxes.filter((box) => maskLane(box, flags, present, present));
+  }
+  return boxes;
+}
+
+function createBoxes(lanes: number, room: number): Boxes {
+  const column = (): Uint32Array => new Uint32Array(room);
+  return {
+    size: 0,
+    lo: Array.from({ length: lanes }, column),
+    hi: Array.from({ length: lanes }, column),
+    value: Array.from({ length: lanes }, () => null),
+    mask: Array.from({ length: lanes }, () => null),
+    owner: column(),
+  };
+}
+
+function grown(column: Uint32Array, room: number): Uint32Array {
+  const larger = new Uint32Array(room);
+  larger.set(column);
+  return larger;
+}
+
+function growBoxes(boxes: Boxes): void {
+  const room = boxes.owner.length * 2;
+  boxes.owner = grown(boxes.owner, room);
+  for (let lane = 0; lane < boxes.lo.length; lane += 1) {
+    boxes.lo[lane] = grown(boxes.lo[lane] ?? boxes.owner, room);
+    boxes.hi[lane] = grown(boxes.hi[lane] ?? boxes.owner, room);
+    const value = boxes.value[lane] ?? null;
+    const mask = boxes.mask[lane] ?? null;
+    if (value !== null) boxes.value[lane] = grown(value, room);
+    if (mask !== null) boxes.mask[lane] = grown(mask, room);
+  }
+}
+
+function addBox(boxes: Boxes, box: Box, owner: number): void {
+  if (boxes.size === boxes.owner.length) growBoxes(boxes);
+  const at = boxes.size;
+  boxes.size += 1;
+  boxes.owner[at] = owner;
+  for (let lane = 0; lane < boxes.lo.length; lane += 1) {
+    const low = boxes.lo[lane];
+    const high = boxes.hi[lane];
+    if (low === undefined || high === undefined) throw new Error('bug: a lane without a column');
+    low[at] = box[4 * lane] ?? 0;
+    high[at] = box[4 * lane + 1] ?? 0;
+    const mask = box[4 * lane + 3] ?? 0;
+    if (mask === 0) continue;
+    let values = boxes.value[lane] ?? null;
+    let masks = boxes.mask[lane] ?? null;
+    if (values === null || masks === null) {
+      values = new Uint32Array(boxes.owner.length);
+      masks = new Uint32Array(boxes.owner.length);
+      boxes.value[lane] = values;
+      boxes.mask[lane] = masks;
+    }
+    values[at] = box[4 * lane + 2] ?? 0;
+    masks[at] = mask;
+  }
+}
+
+/** Says which rows of one region can be boxes of tables, and makes tables of runs of them. */
+export interface TableMaker {
+  readonly canTake: (row: Row) => boolean;
+  /** A table of rows that `canTake`; box owners are indices into `rows`. */
+  readonly make: (rows: readonly Row[]) => MatchTable;
+}
+
+/** A maker for the rows of one region. */
+export function createTableMaker(region: Region): TableMaker {
+  const boxed = new Map<Row, BoxedRow | null>();
+  const lookUp = (row: Row): BoxedRow | null => {
+    let known = boxed.get(row);
+    if (known === undefined) {
+      known = boxRow(row, region);
+      boxed.set(row, known);
+    }
+    return known;
+  };
+  // A trial key: rows whose fields no longer fit are not for tables.
+  const trial = createKeyMaker(region);
+  return {
+    canTake: (row) =>
+      lookUp(row) !== null &&
+      row.tests.every(({ fields }) =>
+        fields.every((field) => partOf(trial, field, row.view) !== null),
+      ),
+    make: (rows) => {
+      const key = createKeyMaker(region);
+      for (const { tests, view } of rows) {
+        for (const { fields } of tests) for (const field of fields) partOf(key, field, view);
+      }
+      const flags = key.widths.length;
+      if (key.presences.length > 0) key.widths.push(key.presences.length);
+      const boxes = createBoxes(key.widths.length, Math.max(16, rows.length));
+      for (const [owner, row] of rows.entries()) {
+        const own = lookUp(row);
+        const expanded = own === null ? null : expandRow(own, key, flags);
+        if (expanded === null) throw new Error('bug: a row that is no boxes');
+        for (const box of expanded) addBox(boxes, box, owner);
+      }
+      const { parts, presences, widths } = key;
+      return { ...boxes, key: { parts, presences, widths } };
+    },
+  };
+}
+
+function createKeyMaker(region: Region): KeyMaker {
+  // Two bytes are kept for the presences.
+  return { region, parts: [], presences: [], widths: [], byName: new Map(), bytes: 2 };
+}
