@@ -6,7 +6,7 @@ import {
   type DecisionOptions,
 } from '../../ir/decision.ts';
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
-import type { Field } from '../../ir/fields.ts';
+import { type Field, FRAME, fieldKey } from '../../ir/fields.ts';
 import { mergeAlternatives } from '../../ir/merge-alternatives.ts';
 import type { Test } from '../../ir/ruleset.ts';
 import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
@@ -85,11 +85,21 @@ function wideProblem(test: Test): string | null {
   return field.width === 128 && whole ? null : `${field.name} is compared masked or odd-sized`;
 }
 
+/** IPv4 with all options, which its checksum is made of: RFC 791. */
+const LONGEST_IP = 60;
+
 /** Bytes of a frame in front of the headers at most: Ethernet and one tag, then IP. */
 function headerStarts({ walksExtensions }: Dialect) {
   const network = 18;
   // IPv4 with all options; where IPv6 extension headers are walked, OFFSET_MASK in prologue.ts.
-  return { ll: 0, nh: network, th: network + (walksExtensions ? 0x3fff : 60) };
+  return { ll: 0, nh: network, th: network + (walksExtensions ? 0x3fff : LONGEST_IP) };
+}
+
+/** Bytes of a frame that asking for a field reaches. */
+function fieldDepth(field: Field, starts: ReturnType<typeof headerStarts>): number {
+  if (fieldKey(field) === FRAME.checksum.name) return starts.nh + LONGEST_IP;
+  if (field.base === 'meta') return 0;
+  return starts[field.base] + Math.ceil((field.offset + field.width) / 8);
 }
 
 /** What programs of this backend can evaluate under a profile. */
@@ -101,8 +111,7 @@ export function capabilitiesOf(profile: XdpProfile): Capabilities {
       if (!isLoadable(field)) {
         return reason('ebpf/field', `${field.name} is not in the frame`);
       }
-      if (field.base === 'meta') return null;
-      const end = starts[field.base] + Math.ceil((field.offset + field.width) / 8);
+      const end = fieldDepth(field, starts);
       return end > packetDepth.value
         ? reason('ebpf/packet-depth', `${field.name} lies deeper than ${packetDepth.value} bytes`)
         : null;
