@@ -8,7 +8,7 @@ export default defineConfig({
           name: 'fast',
           include: ['test/{unit,golden,property}/**/*.test.ts'],
           setupFiles: ['test/support/property-seed.ts'],
-          testTimeout: 30_000,
+          testTimeout: 120_000,
           sequence: { groupOrder: 0 },
         },
       },

@@ -1,5 +1,5 @@
 import { formatRuleId } from '../ir/ruleset.ts';
-import { describeOffer, describeTogether } from '../plan/concessions.ts';
+import { describeOffer, describeTogether } from '../plan/describe-offers.ts';
 import {
   type ChainGroups,
   countTiers,

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { formatHtml } from '../plan/html.ts';
 import { formatMarkdown } from '../plan/markdown.ts';
-import { planRuleset } from '../plan/plan.ts';
 import { HOST, type PlanReport } from '../plan/report.ts';
 import { errorAt, fail } from '../support/diagnostics.ts';
 import { unwrapResult } from './exit.ts';
@@ -43,7 +42,12 @@ async function runPlan(
 ): Promise<void> {
   const forms = [options.json, options.md, options.html !== undefined].filter((form) => form);
   if (forms.length > 1) refuseUsage(command, '--json, --md and --html exclude each other');
-  const situation = unwrapResult(await readSituation(command, path, options));
+  // Reading a ruleset is mostly waiting for nft: time to load what plans.
+  const [read, { planRuleset }] = await Promise.all([
+    readSituation(command, path, options),
+    import('../plan/plan.ts'),
+  ]);
+  const situation = unwrapResult(read);
   if (situation === null) return;
   const profiles = unwrapResult(await loadProfiles(options.profile));
   if (profiles === null) return;

@@ -2,7 +2,7 @@ import { CONCESSIONS, type Concession } from '../ir/concede.ts';
 import type { PortRange } from '../ir/flows.ts';
 import { refuseConcession } from './check-concessions.ts';
 import { createViewer, type PlacedTier, type SeenTier, type Situation } from './place.ts';
-import type { ConcessionOffer, JointOffer, PlanReport } from './report.ts';
+import type { ConcessionOffer, JointOffer } from './report.ts';
 import { decidedRules } from './walk.ts';
 
 /** What Linux opens connections from unless told otherwise: net.ipv4.ip_local_port_range. */
@@ -90,27 +90,4 @@ export function offerConcessions(
     .filter((one) => one.unlocks > 0 || needed.includes(one.offer))
     .map((one) => ({ name: one.offer.name, unlocks: one.unlocks, ...one.offer.terms }));
   return { offers, together };
-}
-
-function optionOf({ name, value }: ConcessionOffer): string {
-  return `--concede ${name}${value === undefined ? '' : `=${value}`}`;
-}
-
-/** What granting a concession does, in words: how it is granted, and what it moves. */
-export function describeOffer(offer: ConcessionOffer): readonly [option: string, effect: string] {
-  const { unlocks, value, needs = [] } = offer;
-  const about = value === undefined || unlocks === 0 ? '' : 'about ';
-  const count = unlocks === 0 ? 'no rule' : `${about}${unlocks} rule${unlocks === 1 ? '' : 's'}`;
-  const condition = needs.map((fact) => `; needs --fact ${fact}`).join('');
-  return [optionOf(offer), `moves ${count}${unlocks === 0 ? ' alone' : ''}${condition}`];
-}
-
-/** What several concessions do at once, as a sentence; null where there is nothing to say. */
-export function describeTogether({
-  concessions,
-  together,
-}: Pick<PlanReport, 'concessions' | 'together'>): string | null {
-  if (together === null) return null;
-  const options = concessions.filter(({ name }) => together.names.includes(name)).map(optionOf);
-  return `${options.join(' ')} together move ${together.unlocks} rules`;
 }
