@@ -30,7 +30,7 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 900_000,
           sequence: { groupOrder: 2 },
         },
