@@ -68,11 +68,11 @@ function rulesOf({ artifact }: PlacedXdp): readonly string[] {
 function requestOf(
   placed: PlacedXdp,
   situation: Situation,
+  rulesetChecksum: string,
   options: RequestOptions,
 ): DeployRequest {
   const { artifact } = placed;
-  const { ruleset, facts } = situation;
-  const { device } = facts;
+  const { device } = situation.facts;
   return {
     device,
     mode: options.mode,
@@ -81,7 +81,7 @@ function requestOf(
     maps: mapsOf(artifact),
     counters: artifact.counters,
     owners: artifact.owners.map(ownerOf),
-    rulesetChecksum: checksumOf(ruleset),
+    rulesetChecksum,
     frames: framesOf(placed, situation),
     rules: rulesOf(placed),
     basis: options.basis ?? null,
@@ -100,12 +100,13 @@ export function createCompiler(profile: Profile, options: RequestOptions): Compi
   const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
   return (situation) => {
     const { ruleset, ...rest } = situation;
-    const key = `${checksumOf(ruleset)} ${toText(rest)}`;
+    const checksum = checksumOf(ruleset);
+    const key = `${checksum} ${toText(rest)}`;
     const before = known.get(key);
     if (before !== undefined) return before;
     const placed = placeXdp({ ...situation, hook }, profile);
     const compiled = placed.ok
-      ? succeed(requestOf(placed.value, situation, options), placed.diagnostics)
+      ? succeed(requestOf(placed.value, situation, checksum, options), placed.diagnostics)
       : placed;
     known.set(key, compiled);
     return compiled;
