@@ -181,18 +181,19 @@ function extrapolate(before: Look, last: Look): number {
  * The greatest number below `sizes.length` that passes, if greater ones never pass where smaller do
  * not; -1 when none does. Each look is costly: the first goes to the size where the tier should be
  * full, as do those behind a look that passed; all others halve what is left. `fullness` is null where
- * a number does not pass.
+ * a number does not pass. Also gives the last look that passed, and how much more should fill the tier.
  */
 function findLast(
   sizes: readonly number[],
   expected: number,
   start: Look,
   fullness: (index: number) => number | null,
-): number {
+): { readonly index: number; readonly last: Look; readonly slack: number } {
   let good = -1;
   let bad = sizes.length;
   let wanted = expected;
   let last = start;
+  let slack = Number.POSITIVE_INFINITY;
   while (bad - good > 1) {
     const guess = sizes.findLastIndex((size) => size <= wanted);
     const at = guess > good && guess < bad ? guess : (good + bad) >> 1;
@@ -205,9 +206,10 @@ function findLast(
     good = at;
     const look = { size: sizes[at] ?? 0, full };
     wanted = extrapolate(last, look);
+    slack = wanted - look.size;
     last = look;
   }
-  return good;
+  return { index: good, last, slack };
 }
 
 /** Steps of the ladder for several resources, each a little below the one before. */
@@ -296,19 +298,14 @@ function chooseForTier<A extends Artifact>(
       exact.some((limit, r) => (capacity[r] ?? 0) > HOPELESS * limit);
     const capacities = ladder.map(([capacity = 0]) => capacity);
     const none = { size: 0, full: fullnessIn(empty.value) };
-    let before = none;
-    let last = none;
-    const step = findLast(capacities, exact[0] ?? 0, none, (at) => {
+    const { index, last, slack } = findLast(capacities, exact[0] ?? 0, none, (at) => {
       const capacity = ladder[at] ?? [];
-      const full = isFar(capacity) ? null : fullnessOf(select(capacity));
-      if (full !== null) [before, last] = [last, { size: capacities[at] ?? 0, full }];
-      return full;
+      return isFar(capacity) ? null : fullnessOf(select(capacity));
     });
-    const above = ladder[step + 1];
+    const above = ladder[index + 1];
     if (above !== undefined) {
       const more = select(above).weight;
       const { size, sizes, attemptOf } = fillUp(choices, best.attempt, more);
-      const slack = extrapolate(before, last) - last.size;
       const start = { size, full: last.full };
       findLast(sizes, size + slack, start, (at) => fullnessOf(attemptOf(at)));
     }
