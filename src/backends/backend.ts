@@ -28,6 +28,9 @@ export interface Artifact {
   readonly classifier: Classifier;
 }
 
+/** Bytes of one counter: packets and bytes, 64 bits each. */
+export const COUNTER_BYTES = 16;
+
 /**
  * Where a loaded program keeps its counters. Counter `i` of the classifier is two 64-bit native
  * words, packets then bytes, at byte `(i % slotsPerEntry) * 16` of entry `floor(i / slotsPerEntry)`.

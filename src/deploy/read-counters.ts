@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { CounterLayout } from '../backends/backend.ts';
+import { COUNTER_BYTES, type CounterLayout } from '../backends/backend.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING } from './owner-counts.ts';
@@ -16,17 +16,14 @@ const dumpSchema = z.array(
   }),
 );
 
-/** Bytes of one counter: packets and bytes, 64 bits each (see `CounterLayout`). */
-const SLOT_BYTES = 16;
-
 function toBytes(hex: readonly string[]): DataView {
   return new DataView(Uint8Array.from(hex, (byte) => Number.parseInt(byte, 16)).buffer);
 }
 
 /** Objects are little-endian (`IDENT` in elf-format.ts), so is every machine that loads them. */
 function readCount(value: DataView, slot: number): Count {
-  const at = slot * SLOT_BYTES;
-  if (at + SLOT_BYTES > value.byteLength) return NOTHING;
+  const at = slot * COUNTER_BYTES;
+  if (at + COUNTER_BYTES > value.byteLength) return NOTHING;
   return { packets: value.getBigUint64(at, true), bytes: value.getBigUint64(at + 8, true) };
 }
 

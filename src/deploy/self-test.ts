@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { COUNTER_BYTES } from '../backends/backend.ts';
+import { HOOKS } from '../backends/ebpf-offload/hook.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { isInNic, type XdpMode } from './attachment.ts';
 import { complaint, parseJson } from './machine.ts';
@@ -11,12 +13,6 @@ import type { Transport } from './transport.ts';
 
 /** A frame for the loaded program, and what has to come of it; as it is kept with a deployment. */
 export type SelfTestFrame = z.output<typeof selfTestSchema>;
-
-/** XDP_DROP and XDP_PASS, enum xdp_action, include/uapi/linux/bpf.h. */
-const ACTION = { drop: 1, pass: 2 } as const;
-
-/** Bytes of one counter; see `CounterLayout`. */
-const SLOT_BYTES = 16;
 
 /** A directory of its own (`$1`) for the frames, gone when the script ends. */
 const RUN = `umask 077
@@ -69,7 +65,7 @@ function writeScript(test: SelfTest, program: string, counterPin: string | null)
     ...frames.map((_, at) => `prog run pinned ${program} data_in ${at}\n`),
     ...entries.map((key) => `map lookup pinned ${counterPin} key ${key}\n`),
   ];
-  const size = (counters?.slotsPerEntry ?? 0) * SLOT_BYTES;
+  const size = (counters?.slotsPerEntry ?? 0) * COUNTER_BYTES;
   const quoted = quoteWord(counterPin ?? '');
   const clear = entries.map(
     (key) => `bpftool map update pinned ${quoted} key ${key} value $zeros || exit 1\n`,
@@ -101,10 +97,12 @@ function mismatch(device: string, what: string): Result<never> {
 
 function compare(test: SelfTest, outputs: readonly unknown[]): Result<null> {
   const { device, frames, counters } = test;
+  // Other programs are in a NIC, and not tried out.
+  const { drop, pass } = HOOKS.xdp;
   for (const [at, { frame, drops, rule }] of frames.entries()) {
     const ran = runSchema.safeParse(outputs[at]);
     if (!ran.success) return mismatch(device, `frame ${frame} does not run through it`);
-    const action = drops ? ACTION.drop : ACTION.pass;
+    const action = drops ? drop : pass;
     if (ran.data.retval === action) continue;
     const said = `returns ${ran.data.retval} for frame ${frame}, not ${action} (${rule})`;
     return mismatch(device, `it ${said}`);

@@ -18,7 +18,14 @@ import {
   type Result,
   succeed,
 } from '../../support/diagnostics.ts';
-import type { Artifact, AttachHook, CounterLayout, OutputFile, Structure } from '../backend.ts';
+import {
+  type Artifact,
+  type AttachHook,
+  COUNTER_BYTES,
+  type CounterLayout,
+  type OutputFile,
+  type Structure,
+} from '../backend.ts';
 import { isLoadable } from './ask.ts';
 import { TREES } from './ask-table.ts';
 import { type Assembly, assemble } from './assemble.ts';
@@ -37,7 +44,6 @@ import { inOrder, selectProgram } from './select.ts';
 import type { SetMap } from './set-map.ts';
 import { chooseStructure, structureProblem } from './structure.ts';
 import { removeUnreachable, threadJumps } from './tidy.ts';
-
 import { formatTables, tableCosts, tableUsage } from './tree-format.ts';
 import { findHopeless, findTooBig, ruleCosts, usageOf } from './usage.ts';
 
@@ -46,7 +52,6 @@ export const PROGRAM = 'nft_offload';
 const COUNTER_MAP = 'counters';
 /** Counters in one map entry: costs nothing at run time, and creates the map 500 times faster. */
 const SLOTS_PER_ENTRY = 512;
-const SLOT_BYTES = 16;
 
 /** An XDP program for one device, with all that loads, explains and checks it. */
 export interface XdpArtifact extends Artifact {
@@ -153,7 +158,7 @@ function counterMap(layout: CounterLayout): MapDefinition {
     name: layout.map,
     type: layout.perCpu ? 'percpu_array' : 'array',
     keySize: 4,
-    valueSize: layout.slotsPerEntry * SLOT_BYTES,
+    valueSize: layout.slotsPerEntry * COUNTER_BYTES,
     maxEntries: Math.ceil(layout.slots / layout.slotsPerEntry),
     flags: 0,
   };
