@@ -1,3 +1,4 @@
+import { ones } from '../support/bits.ts';
 import { chooseCut } from './choose-cut.ts';
 import type { Classifier, ViewName } from './classifier.ts';
 import {
@@ -13,7 +14,7 @@ import {
 import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
 import { buildForest } from './match-forest.ts';
 import { createTableMaker } from './match-table.ts';
-import { testedFields } from './operand.ts';
+import { plain, testedFields } from './operand.ts';
 import {
   exclude,
   intervalOf,
@@ -372,8 +373,7 @@ function valueNode(
 }
 
 function lessThan(field: Field, at: bigint, view: ViewName): Question {
-  const operand = { field, mask: (1n << BigInt(field.width)) - 1n, xor: 0n, shift: 0 };
-  return { kind: 'compare', operand, lo: 0n, hi: at - 1n, view };
+  return { kind: 'compare', operand: plain(field), lo: 0n, hi: at - 1n, view };
 }
 
 /**
@@ -385,7 +385,7 @@ function cutValues(builder: Builder, view: View, budget: number): DecisionNode {
   const cut = rows.length > builder.options.leafRules ? chooseCut(view) : null;
   if (cut === null) return askRows(builder, view);
   const key = fieldKey(cut.field);
-  const top = (1n << BigInt(cut.field.width)) - 1n;
+  const top = ones(cut.field.width);
   const low = enter(builder.scratch, rows, start, restrict(region, key, 0n, cut.at - 1n), key);
   const high = enter(builder.scratch, rows, start, restrict(region, key, cut.at, top), key);
   const sum = low.rows.length + high.rows.length;

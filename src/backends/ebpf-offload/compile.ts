@@ -8,6 +8,7 @@ import {
 import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey } from '../../ir/fields.ts';
 import { mergeAlternatives } from '../../ir/merge-alternatives.ts';
+import { isPlain } from '../../ir/operand.ts';
 import type { Test } from '../../ir/ruleset.ts';
 import { type Capabilities, type Specialised, specialise } from '../../ir/specialise.ts';
 import type { Profile, XdpProfile } from '../../profile/schema.ts';
@@ -80,14 +81,15 @@ function reason(code: string, message: string): Reason {
 
 function wideProblem(test: Test): string | null {
   if (test.kind !== 'compare') return null;
-  const { field, mask, xor, shift } = test.operand;
+  const { field, xor, shift } = test.operand;
   if (field.width <= 64 || test.lo === test.hi) {
     return field.width > 64 && (xor !== 0n || shift !== 0)
       ? `${field.name} is computed with`
       : null;
   }
-  const whole = mask === (1n << BigInt(field.width)) - 1n && xor === 0n && shift === 0;
-  return field.width === 128 && whole ? null : `${field.name} is compared masked or odd-sized`;
+  return field.width === 128 && isPlain(test.operand)
+    ? null
+    : `${field.name} is compared masked or odd-sized`;
 }
 
 /** IPv4 with all options, which its checksum is made of: RFC 791. */

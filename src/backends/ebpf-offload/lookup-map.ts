@@ -1,4 +1,5 @@
 import type { ViewName } from '../../ir/classifier.ts';
+import { ones } from '../../support/bits.ts';
 import { type Emitter, emit } from './emitter.ts';
 import {
   add,
@@ -75,7 +76,7 @@ function storeNumber(
 }
 
 function isWholeMask(part: KeyPart, mask: Uint8Array): boolean {
-  const all = encodePart(part, (1n << BigInt(part.operand.field.width)) - 1n);
+  const all = encodePart(part, ones(part.operand.field.width));
   return all.every((byte, index) => mask[index] === byte);
 }
 

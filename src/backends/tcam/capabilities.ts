@@ -5,6 +5,7 @@ import { presenceOf, type Region, truthOf } from '../../ir/region.ts';
 import type { Test } from '../../ir/ruleset.ts';
 import { type Capabilities, unknownTest } from '../../ir/specialise.ts';
 import type { TcamProfile } from '../../profile/schema.ts';
+import { ones } from '../../support/bits.ts';
 import type { Reason } from '../../support/diagnostics.ts';
 import { remember } from '../../support/remember.ts';
 import { locate } from './layout.ts';
@@ -20,8 +21,6 @@ const NOT_COUNTED: Reason = {
 function reason(code: string, message: string): Reason {
   return { code, message };
 }
-
-const ALL = (field: Field): bigint => (1n << BigInt(field.width)) - 1n;
 
 /** A field as tests of this table name it. */
 function canonical(test: Test, plan: TablePlan): Test {
@@ -87,7 +86,9 @@ export function capabilitiesOf(
     const known = plan.region.get(fieldKey(field));
     if (known !== undefined && known.lo === known.hi) return null;
     const isThere =
-      columns === null ? isKeyable(field, plan) : locate({ columns }, field, ALL(field)) !== null;
+      columns === null
+        ? isKeyable(field, plan)
+        : locate({ columns }, field, ones(field.width)) !== null;
     return isThere
       ? null
       : reason('tcam/field', `the key of ${plan.name} does not have ${field.name}`);
@@ -100,7 +101,10 @@ export function capabilitiesOf(
       const operands = test.kind === 'compare' ? [test.operand] : test.key;
       for (const { field, mask } of operands) {
         const whole = fieldReason(field);
-        if (whole !== null && (mask === ALL(field) || locate({ columns }, field, mask) === null)) {
+        if (
+          whole !== null &&
+          (mask === ones(field.width) || locate({ columns }, field, mask) === null)
+        ) {
           return whole;
         }
       }

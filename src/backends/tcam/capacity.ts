@@ -34,16 +34,19 @@ function shareOfRows({ limits }: TcamProfile): 1 | 2 {
   return limits.atomicUpdate?.value === 'doubles-rows' ? 2 : 1;
 }
 
+/** Rows of the device that one row of a table takes. */
+function takenBy({ keySets }: TcamProfile, table: string): number {
+  return keySets.find(({ name }) => name === table)?.takes?.value ?? 1;
+}
+
 /** What a device limits rows by: all of them together, and those of one key set. */
 export function deviceLimits(profile: TcamProfile): readonly DeviceLimit[] {
   const { keySets, limits } = profile;
   const half = shareOfRows(profile);
-  const takes = (table: string): number =>
-    keySets.find(({ name }) => name === table)?.takes?.value ?? 1;
   const found: DeviceLimit[] = [];
   if (limits.rows !== undefined) {
     const limit = Math.floor((limits.rows.value - (limits.defaultRows?.value ?? 0)) / half);
-    found.push({ resource: 'device rows', limit, shareOf: takes });
+    found.push({ resource: 'device rows', limit, shareOf: (table) => takenBy(profile, table) });
   }
   for (const { name, rows } of keySets) {
     if (rows === undefined) continue;
@@ -58,10 +61,8 @@ export function capacityOf(set: TableSet, profile: TcamProfile | null): readonly
   const { tables } = set;
   const total = tables.reduce((sum, table) => sum + rowsNeeded(table), 0);
   if (profile === null) return [{ resource: 'rows', used: total, limit: null }];
-  const { keySets, limits } = profile;
+  const { limits } = profile;
   const half = shareOfRows(profile);
-  const takes = (table: TcamTable): number =>
-    keySets.find(({ name }) => name === table.name)?.takes?.value ?? 1;
   const usage: Usage[] = deviceLimits(profile).map(({ resource, limit, shareOf }) => ({
     resource,
     used: tables.reduce((sum, table) => sum + rowsNeeded(table) * shareOf(table.name), 0),
@@ -72,7 +73,7 @@ export function capacityOf(set: TableSet, profile: TcamProfile | null): readonly
   if (limits.groups?.oneKeySetEach.value === true) {
     const size = limits.groups.rows.value;
     const used = tables.reduce((sum, table) => {
-      return sum + Math.ceil((rowsNeeded(table) * takes(table) * half) / size);
+      return sum + Math.ceil((rowsNeeded(table) * takenBy(profile, table.name) * half) / size);
     }, 0);
     usage.push({ resource: 'groups', used, limit: limits.groups.count.value });
   }

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { formatAddress } from '../../../ir/print.ts';
+import { ones } from '../../../support/bits.ts';
 import { type Diagnostic, fail, type Result, succeed } from '../../../support/diagnostics.ts';
 
 /** IPv4 address of 32 bits. */
@@ -16,7 +17,7 @@ export function formatIp6(value: bigint): string {
 
 /** Length of the prefix that a mask is, or null when it is none. */
 export function prefixLength(mask: bigint, width: number): number | null {
-  const inverse = mask ^ ((1n << BigInt(width)) - 1n);
+  const inverse = mask ^ ones(width);
   if ((inverse & (inverse + 1n)) !== 0n) return null;
   return width - inverse.toString(2).replace(/^0$/, '').length;
 }
