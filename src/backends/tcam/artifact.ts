@@ -2,7 +2,13 @@ import type { Classifier } from '../../ir/classifier.ts';
 import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Artifact } from '../backend.ts';
 import { capacityOf, overfull } from './capacity.ts';
-import { type Compiled, compileTables, type Stage, type TcamOptions } from './compile.ts';
+import {
+  type Compiled,
+  compileTables,
+  type LowerOptions,
+  type Stage,
+  type TcamOptions,
+} from './compile.ts';
 import { type Acl, tablesOf } from './formats/acl.ts';
 import { readCsv, writeCsv } from './formats/csv.ts';
 import { readJson, writeJson } from './formats/json.ts';
@@ -15,11 +21,14 @@ import { readRteFlow, writeRteFlow } from './formats/rte-flow.ts';
 import { readSonic, writeSonic } from './formats/sonic.ts';
 import { EOS, NX_OS, readSwitchText, writeSwitchText } from './formats/switch-text.ts';
 import { readTcFlower, writeTcFlower } from './formats/tc-flower.ts';
+import { guardMisread } from './misread.ts';
 import type { Action, TableSet } from './table.ts';
 import { updateTables, writeUpdate } from './update.ts';
 
 interface Format {
   readonly stage: Stage;
+  /** Its devices read what is cut off a header as 0. */
+  readonly readsCutAsZero?: true;
   readonly write: (tables: TableSet) => Result<string>;
   /** What stands beside the main file. */
   readonly beside?: { readonly suffix: string; readonly write: (tables: TableSet) => string };
@@ -44,7 +53,7 @@ const FORMATS = {
   },
   sonic: { stage: 'ranges', write: writeSonic, read: readSonic },
   openconfig: { stage: 'ranges', write: writeOpenconfig, read: readOpenconfig },
-  'tc-flower': { stage: 'ranges', write: writeTcFlower, read: readTcFlower },
+  'tc-flower': { stage: 'ranges', readsCutAsZero: true, write: writeTcFlower, read: readTcFlower },
   'rte-flow': { stage: 'ranges', write: writeRteFlow, read: readRteFlow },
   eos: {
     stage: 'ranges',
@@ -66,6 +75,12 @@ export const TCAM_FORMATS = Object.keys(FORMATS) as readonly TcamFormat[]; // th
 export function besideOf(format: TcamFormat): string | null {
   const { beside }: Format = FORMATS[format];
   return beside?.suffix ?? null;
+}
+
+/** Whether devices that take the format read what is cut off a header as 0. */
+export function readsCutAsZero(format: TcamFormat): boolean {
+  const { readsCutAsZero: isZero }: Format = FORMATS[format];
+  return isZero === true;
 }
 
 /** Tables out of a file; `pass`: what rows do that do not drop, `beside`: the file of `besideOf`. */
@@ -105,6 +120,24 @@ function changesSince(since: TableSet, tables: TableSet): Result<string> {
   return updates.ok ? succeed(writeUpdate(updates.value)) : updates;
 }
 
+/** Tables as the devices of a format may load them, and what is lost by it. */
+function guardTables(
+  classifier: Classifier,
+  format: TcamFormat,
+  options: LowerOptions,
+  { origins, tables: { profile } }: Compiled,
+): Result<TableSet> {
+  const guarded = origins.map(({ table, plan }) =>
+    readsCutAsZero(format)
+      ? guardMisread(format, classifier, table, plan, options)
+      : { table, noticed: [] },
+  );
+  const noticed = guarded.flatMap((one) => one.noticed);
+  const errors = noticed.filter(({ severity }) => severity === 'error');
+  if (errors.length > 0) return fail(...errors);
+  return succeed({ profile, tables: guarded.map(({ table }) => table) }, noticed);
+}
+
 /**
  * Compiles a classifier to tables in a format; `since`: only to what changes. A device with too few rows for them is an error with
  * the numbers; every table has been proven equal to what it comes from.
@@ -118,7 +151,10 @@ export function compileTcam(
   const { stage, write, beside }: Format = FORMATS[format];
   const compiled = compileTables(classifier, { ...options, stage });
   if (!compiled.ok) return compiled;
-  const { tables, directRows } = compiled.value;
+  const { directRows } = compiled.value;
+  const guarded = guardTables(classifier, format, options, compiled.value);
+  if (!guarded.ok) return guarded;
+  const tables = guarded.value;
   const usage = capacityOf(tables, options.profile);
   const over = overfull(usage);
   if (over.length > 0) {
@@ -148,8 +184,8 @@ export function compileTcam(
       costs: rowsByRule(tables),
       listing: () => writeCsv(tables),
       classifier,
-      compiled: compiled.value,
+      compiled: { ...compiled.value, tables },
     },
-    compiled.diagnostics,
+    [...compiled.diagnostics, ...guarded.diagnostics],
   );
 }

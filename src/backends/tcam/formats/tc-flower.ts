@@ -30,13 +30,14 @@ function spellProtocol(version: Acl['version'], protocol: number): string {
   return L4_NAMES.get(protocol) ?? `0x${protocol.toString(16)}`;
 }
 
+/** tc refuses port 0 on its own (flower_parse_port), but takes it with a mask. */
 function spellPorts({ lo, hi }: AclPorts): string {
+  if (hi === 0) return '0/0xffff';
   return lo === hi ? String(lo) : `${lo}-${hi}`;
 }
 
 /** What flower cannot ask, or null. */
-function problemOf({ protocol, code, type }: AclEntry): string | null {
-  if (protocol === 0) return 'protocol 0';
+function problemOf({ code, type }: AclEntry): string | null {
   return code !== null && type === null ? 'an ICMP code without its type' : null;
 }
 
@@ -100,6 +101,7 @@ export function writeTcFlower(tables: TableSet): Result<string> {
 type Reader = (version: Acl['version'], text: string) => Partial<AclEntry> | null;
 
 function readPorts(text: string): AclPorts | null {
+  if (text === '0/0xffff') return { lo: 0, hi: 0 };
   const [lo, hi = lo] = text.split('-').map(Number);
   return lo === undefined || hi === undefined || !/^\d+(-\d+)?$/.test(text) ? null : { lo, hi };
 }
@@ -133,7 +135,9 @@ const READERS: Readonly<Record<string, Reader>> = {
   ip_proto: (version, text) => {
     if (text === ICMP_NAMES[version]) return { protocol: ICMP[version] };
     const named = [...L4_NAMES].find(([, name]) => name === text)?.[0];
-    const protocol = named ?? readNumber(text);
+    // tc reads a number as hexadecimal whether it says so or not (flower_parse_ip_proto).
+    const isNumber = /^(0x)?[0-9a-f]{1,2}$/i.test(text);
+    const protocol = named ?? (isNumber ? Number.parseInt(text, 16) : null);
     return protocol === null ? null : { protocol };
   },
   src_ip: readAddress('saddr'),
