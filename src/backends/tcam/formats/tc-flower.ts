@@ -8,7 +8,9 @@ import {
   aclsByPriority,
   aclsOf,
   ICMP,
+  layersOfEntries,
   type NumberedEntry,
+  neededEntries,
   TCP,
 } from './acl.ts';
 import { parsePrefix, refuseEntry, refuseText, spellPrefix } from './acl-text.ts';
@@ -72,29 +74,61 @@ function keysOf(version: Acl['version'], entry: AclEntry): string {
   return parts.join(' ');
 }
 
+/** In front of all others: fragments pass, since flower reads their ports as 0. */
+const FRAGMENTS: AclEntry = { ...ANY_MATCH, drops: false, rules: [] };
+
+interface Layered {
+  readonly acl: Acl;
+  /** What is written, fragments first, and for each its layer. */
+  readonly entries: readonly AclEntry[];
+  readonly layers: readonly number[];
+}
+
+function layerEntries(acls: readonly Acl[]): readonly Layered[] {
+  return acls.map((acl) => {
+    const entries = [FRAGMENTS, ...neededEntries(acl)];
+    return { acl, entries, layers: layersOfEntries(acl.version, entries) };
+  });
+}
+
+function depthOf({ layers }: Layered): number {
+  return layers.reduce((most, layer) => Math.max(most, layer + 1), 0);
+}
+
+/** Preferences that the filters take: those of one are all for the same IP version. */
+export function countTcPreferences(tables: TableSet): number {
+  const acls = aclsOf('tc flower', tables);
+  return acls.ok ? layerEntries(acls.value).reduce((sum, one) => sum + depthOf(one), 0) : 0;
+}
+
 /**
- * Lines for `tc -batch` with `@DEV` for the device, one preference a row, lowest first. Fragments
- * pass before all others: flower reads their ports as 0.
+ * Lines for `tc -batch` with `@DEV` for the device, lowest preference first. Filters of one preference
+ * overlap only where they agree.
  */
 export function writeTcFlower(tables: TableSet): Result<string> {
   const acls = aclsOf('tc flower', tables);
   if (!acls.ok) return acls;
   const lines: string[] = [];
-  for (const { version, entries } of acls.value) {
-    const add = (keys: string, drops: boolean): void => {
-      const head = `filter add dev ${DEVICE} ingress protocol ${PROTOCOLS[version]}`;
-      const asked = keys === '' ? '' : ` ${keys}`;
-      const action = drops ? 'drop' : 'pass';
-      lines.push(`${head} pref ${lines.length + 1} flower${asked} action ${action}`);
-    };
-    add('ip_flags frag', false);
-    for (const entry of entries.flatMap(splitPorts)) {
-      const problem = problemOf(entry);
-      if (problem !== null) return fail(refuseEntry('tc flower', entry, problem));
-      add(keysOf(version, entry), entry.drops);
+  let used = 0;
+  for (const one of layerEntries(acls.value)) {
+    const { version } = one.acl;
+    const head = `filter add dev ${DEVICE} ingress protocol ${PROTOCOLS[version]}`;
+    const byLayer = Array.from({ length: depthOf(one) }, () => new Set<string>());
+    for (const [index, entry] of one.entries.entries()) {
+      for (const part of splitPorts(entry)) {
+        const problem = problemOf(part);
+        if (problem !== null) return fail(refuseEntry('tc flower', part, problem));
+        const layer = one.layers[index] ?? 0;
+        const keys = entry === FRAGMENTS ? 'ip_flags frag' : keysOf(version, part);
+        const asked = keys === '' ? '' : ` ${keys}`;
+        const action = part.drops ? 'drop' : 'pass';
+        byLayer[layer]?.add(`${head} pref ${used + layer + 1} flower${asked} action ${action}`);
+      }
     }
+    lines.push(...byLayer.flatMap((layer) => [...layer]));
+    used += byLayer.length;
   }
-  if (lines.length > TOP_PREF) return fail(refuseText(`tc has ${TOP_PREF} preferences`));
+  if (used > TOP_PREF) return fail(refuseText(`tc has ${TOP_PREF} preferences`));
   return succeed(`${lines.join('\n')}\n`);
 }
 
@@ -181,6 +215,6 @@ export function readTcFlower(text: string, file: string): Result<readonly Acl[]>
   }
   const acls = aclsByPriority(found);
   return typeof acls === 'number'
-    ? fail(refuseText(`two entries have preference ${acls}`, file))
+    ? fail(refuseText(`entries of preference ${acls} overlap and do not agree`, file))
     : succeed(acls);
 }
