@@ -29,7 +29,7 @@ function toText(value: unknown): string {
 }
 
 /** Tells rulesets apart; independent of how they were read. */
-function checksumOf(ruleset: Ruleset): string {
+export function checksumOf(ruleset: Ruleset): string {
   return createHash('sha256').update(toText(ruleset)).digest('hex');
 }
 

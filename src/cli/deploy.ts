@@ -2,16 +2,20 @@ import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { isXdpProfile } from '../backends/ebpf-offload/compile.ts';
+import { isTcamProfile } from '../backends/tcam/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
-import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
+import { renderDeploy, renderPreview, renderTables } from '../deploy/render-report.ts';
 import { statusXdp } from '../deploy/status.ts';
+import { deployTables, previewTables, type TablesReport } from '../deploy/tables.ts';
+import { statusTables } from '../deploy/tables-status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Situation } from '../plan/place.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type CompileForDevice, createCompiler, type RequestOptions } from './deploy-request.ts';
+import { createCompiler, type RequestOptions } from './deploy-request.ts';
+import { createTablesCompiler, tablesMode } from './deploy-tables.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
 import { type Machine, refuseUsage } from './machine.ts';
@@ -94,27 +98,33 @@ async function isAgreed(question: string, options: DeployOptions): Promise<boole
 
 const NOT_AGREED = errorAt('deploy/not-agreed', 'nothing was changed');
 
+/** How something of one kind is compiled and deployed. */
+interface Deploying<R extends { readonly device: string }> {
+  readonly compile: (situation: Situation) => Result<R>;
+  readonly preview: (transport: Transport, request: R) => Promise<Result<DeployPreview>>;
+  readonly deploy: (transport: Transport, request: R) => Promise<Result<Report>>;
+}
+
 /** What was shown is done, and nothing else. */
-async function deployAsShown(
+async function deployAsShown<R extends { readonly device: string }>(
   transport: Transport,
-  request: DeployRequest,
+  request: R,
+  { preview, deploy }: Deploying<R>,
   options: DeployOptions,
-): Promise<Result<DeployReport>> {
-  const shown = await previewDeploy(transport, request);
+): Promise<Result<Report>> {
+  const shown = await preview(transport, request);
   if (!shown.ok) return shown;
   process.stderr.write(renderPreview(shown.value));
   if (!(await isAgreed(`Deploy to ${request.device}?`, options))) return fail(NOT_AGREED);
-  return deployXdp(transport, { ...request, basis: shown.value.basis });
+  return deploy(transport, { ...request, basis: shown.value.basis });
 }
 
-type Report = DeployReport | DeployPreview;
-
 /** Compiles for the machine as it is, and deploys there; or says what that would do. */
-async function deployOn(
+async function deployOn<R extends { readonly device: string }>(
   command: Command,
   machine: Machine,
   given: Given,
-  compile: CompileForDevice,
+  deploying: Deploying<R>,
   options: DeployOptions,
   isAsking: boolean,
 ): Promise<Result<Report>> {
@@ -125,20 +135,25 @@ async function deployOn(
   if (!settled.ok) return settled;
   const granted = checkGranted(settled.value);
   if (!granted.ok) return granted;
-  const compiled = compile(granted.value);
+  const compiled = deploying.compile(granted.value);
   if (!compiled.ok) return compiled;
   const request = compiled.value;
   const run = (): Promise<Result<Report>> => {
-    if (options.dryRun === true) return previewDeploy(transport, request);
-    return isAsking ? deployAsShown(transport, request, options) : deployXdp(transport, request);
+    if (options.dryRun === true) return deploying.preview(transport, request);
+    return isAsking
+      ? deployAsShown(transport, request, deploying, options)
+      : deploying.deploy(transport, request);
   };
   const done = await run();
   const before = [...read.diagnostics, ...settled.diagnostics, ...compiled.diagnostics];
   return { ...done, diagnostics: [...before, ...done.diagnostics] };
 }
 
+type Report = DeployReport | DeployPreview | TablesReport;
+
 function render(report: Report): string {
-  return 'steps' in report ? renderPreview(report) : renderDeploy(report);
+  if ('steps' in report) return renderPreview(report);
+  return 'chain' in report ? renderTables(report) : renderDeploy(report);
 }
 
 async function runDeploy(
@@ -152,12 +167,30 @@ async function runDeploy(
   const profiles = unwrapResult(await loadProfiles([name]));
   const profile = profiles?.[0];
   if (profile === undefined) return;
+  if (isTcamProfile(profile)) {
+    const mode = tablesMode(command, profile, options.mode);
+    const compile = createTablesCompiler(profile, { ...options, mode });
+    const deploying = { compile, preview: previewTables, deploy: deployTables };
+    return deployEverywhere(command, path, options, deploying);
+  }
   if (!isXdpProfile(profile) || profile.kind !== KIND_OF[options.mode]) {
     refuseUsage(
       command,
       `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`,
     );
   }
+  const compile = createCompiler(profile, options);
+  const deploying = { compile, preview: previewDeploy, deploy: deployXdp };
+  await deployEverywhere<DeployRequest>(command, path, options, deploying);
+}
+
+async function deployEverywhere<R extends { readonly device: string }>(
+  command: Command,
+  path: string | undefined,
+  options: DeployOptions,
+  deploying: Deploying<R>,
+): Promise<void> {
+  const { dev = '' } = options;
   const given = unwrapResult(await readGiven(command, path, options));
   if (given === null) return;
   const many = options.host.length > 1 || options.inventory !== undefined;
@@ -167,9 +200,8 @@ async function runDeploy(
     process.exitCode = EXIT.refused;
     return;
   }
-  const compile = createCompiler(profile, options);
   await runOnMachines<Report>(command, options, {
-    run: (machine) => deployOn(command, machine, given, compile, options, isAsking),
+    run: (machine) => deployOn(command, machine, given, deploying, options, isAsking),
     render,
     isWell: (machine) => isDeployed(machine, dev),
   });
@@ -177,11 +209,13 @@ async function runDeploy(
 
 /** Whether a device still has our program, and nothing is wrong with it. */
 async function isDeployed({ transport }: Machine, device: string): Promise<Result<null>> {
-  const status = await statusXdp(transport, { device });
+  const tables = await statusTables(transport, { device });
+  const status = tables ?? (await statusXdp(transport, { device }));
   if (!status.ok) return status;
   const { attachment, drift } = status.value;
   const wrong = drift.filter(({ code }) => code !== 'deploy/unconfirmed');
-  if (attachment.kind === 'ours' && wrong.length === 0) return succeed(null);
+  const isOurs = attachment.kind === 'ours' || attachment.kind === 'tables';
+  if (isOurs && wrong.length === 0) return succeed(null);
   const said = wrong.map(({ message }) => message);
   return fail(errorAt('deploy/canary', [`${device} is not well any more`, ...said].join('; ')));
 }

@@ -6,6 +6,7 @@ import { formatOwner } from './owner-counts.ts';
 import type { DeployPreview } from './preview.ts';
 import { printable } from './render-status.ts';
 import type { RollbackReport } from './rollback.ts';
+import type { TablesReport } from './tables.ts';
 import type { UndeployReport } from './undeploy.ts';
 
 function renderLines(lines: readonly string[]): string {
@@ -24,6 +25,21 @@ export function renderDeploy(report: DeployReport): string {
     ...(report.confirm === null
       ? []
       : [`${device}: goes back by itself unless confirmed within ${report.confirm} s`]),
+  ]);
+}
+
+/** Where the filters are, and what they stand in for. */
+export function renderTables(report: TablesReport): string {
+  const { device, filters, chain, mode, rulesetChecksum, replaced, confirm } = report;
+  const where = mode === 'offload' ? 'in the device' : 'in the host';
+  return renderLines([
+    `${device}: ${filters} filters of tc ${where}, chain ${chain}, ruleset ${rulesetChecksum}`,
+    ...(replaced === null
+      ? []
+      : [`${device}: they replaced those of generation ${replaced} in one step`]),
+    ...(confirm === null
+      ? []
+      : [`${device}: goes back by itself unless confirmed within ${confirm} s`]),
   ]);
 }
 
@@ -58,8 +74,10 @@ export function renderPreview({ steps, changes }: DeployPreview): string {
 /** What went, and what it had counted. */
 export function renderUndeploy(report: UndeployReport): string {
   const { device, removed, left, counters } = report;
+  const isTables = removed !== null && 'filters' in removed;
+  const what = removed === null || isTables ? null : formatProgram(removed);
   return renderLines([
-    `${device}: ${removed === null ? 'nothing to remove' : `${formatProgram(removed)} removed`}`,
+    `${device}: ${isTables ? `${removed.filters} filters removed` : what === null ? 'nothing to remove' : `${what} removed`}`,
     ...left.map((program) => `${device}: the ${formatProgram(program)} stays`),
     ...counters.map((counter) => {
       const { packets, bytes } = counter.hardware;
