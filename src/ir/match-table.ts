@@ -97,6 +97,7 @@ interface KeyMaker {
   readonly presences: Presence[];
   readonly widths: number[];
   readonly byName: Map<string, KeyPart | null>;
+  readonly byField: Readonly<Record<ViewName, Map<Field, KeyPart | null>>>;
   bytes: number;
 }
 
@@ -115,7 +116,16 @@ function partName(field: Field, view: ViewName, isOpen: boolean): string {
   return isOpen || key === META.length.name ? `${key} ${view}` : key;
 }
 
+/** The field's part of the key, which it gets when it is asked for first; null where there is no room. */
 function partOf(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
+  const known = maker.byField[view].get(field);
+  if (known !== undefined) return known;
+  const part = findPart(maker, field, view);
+  maker.byField[view].set(field, part);
+  return part;
+}
+
+function findPart(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
   const isOpen = presenceOf(field, view, maker.region) === 'open';
   const name = partName(field, view, isOpen);
   const known = maker.byName.get(name);
@@ -269,17 +279,19 @@ function expandRow({ row, tests }: BoxedRow, key: KeyMaker, flags: number): Box[
       if (guard !== null) present |= 1 << guard;
     }
     const last = alternatives.length - 1;
-    boxes = boxes.flatMap((box) =>
-      alternatives.flatMap((alternative, number) => {
-        let own: Box[] = [number === last ? box : box.slice()];
+    const restricted: Box[] = [];
+    for (const box of boxes) {
+      for (const [number, alternative] of alternatives.entries()) {
+        let own: readonly Box[] = [number === last ? box : box.slice()];
         for (const constraint of alternative) {
           const part = partOf(key, constraint.field, row.view);
           if (part === null) throw new Error('bug: a field without a place in its key');
           own = own.flatMap((one) => constrain(one, key, part, constraint));
         }
-        return own;
-      }),
-    );
+        restricted.push(...own);
+      }
+    }
+    boxes = restricted;
   }
   if (present !== 0) {
     boxes = boxes.filter((box) => maskLane(box, flags, present, present));
@@ -392,5 +404,6 @@ export function createTableMaker(region: Region): TableMaker {
 
 function createKeyMaker(region: Region): KeyMaker {
   // Two bytes are kept for the presences.
-  return { region, parts: [], presences: [], widths: [], byName: new Map(), bytes: 2 };
+  const byField = { ingress: new Map(), l3: new Map() };
+  return { region, parts: [], presences: [], widths: [], byName: new Map(), byField, bytes: 2 };
 }
