@@ -79,17 +79,21 @@ export function parseJson(text: string): unknown {
   }
 }
 
+/** The file of a setting: `netfilter/nf_conntrack_count`. */
+export function sysctlPath(setting: string): string {
+  return `/proc/sys/net/${setting}`;
+}
+
 /** The numbers in files of /proc/sys/net, in order; null unless every one could be read. */
 export async function readSysctls(
   transport: Transport,
-  paths: readonly string[],
+  settings: readonly string[],
 ): Promise<readonly number[] | null> {
-  const argv = ['cat', '--', ...paths.map((path) => `/proc/sys/net/${path}`)];
-  const { code, stdout } = await transport.run(argv);
+  const { code, stdout } = await transport.run(['cat', '--', ...settings.map(sysctlPath)]);
   // An empty word would be the number 0, and zero is what facts are taken from.
   const words = stdout.split(/\s+/).filter((word) => word !== '');
   const values = words.map(Number);
-  return code === 0 && values.length === paths.length && values.every(Number.isInteger)
+  return code === 0 && values.length === settings.length && values.every(Number.isInteger)
     ? values
     : null;
 }
