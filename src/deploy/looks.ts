@@ -71,6 +71,15 @@ export async function lookAt<K extends string>(
   return Object.fromEntries(results) as Record<K, CommandResult>; // one for each of `looks`
 }
 
+/** Names in one directory; none where there is no such directory. */
+export async function listNames(
+  transport: Transport,
+  directory: string,
+): Promise<readonly string[]> {
+  const { found } = await lookAt(transport, { found: names(directory) });
+  return found.stdout.split('\n').filter((name) => name !== '');
+}
+
 /** What a look printed as JSON; null where it failed or printed something else. */
 export function readJson<T>({ code, stdout }: CommandResult, schema: z.ZodType<T>): T | null {
   return code === 0 ? (schema.safeParse(parseJson(stdout)).data ?? null) : null;

@@ -18,8 +18,9 @@ export function missingTool(tool: Tool): Diagnostic {
   });
 }
 
-/** Prints who it is run by, and which of the programs are not there. */
-const LOOK_AROUND = `id -u
+/** Prints who it is run by (the effective user, proc(5)), and which of the programs are not there. */
+const LOOK_AROUND = `while read -r key _ user _ && test "$key" != Uid:; do :; done </proc/self/status
+echo "$user"
 for tool; do command -v "$tool" >/dev/null || echo "$tool"; done`;
 
 /** What is missing for a change of the machine: root, and which of the tools. */
@@ -101,12 +102,6 @@ export async function readSysctls(
 /** A diagnostic that stops nothing. */
 export function warning(code: string, message: string, help: string | null = null): Diagnostic {
   return { code, severity: 'warning', message, help, place: null };
-}
-
-/** An id that changes with every boot; state of another boot describes nothing that still is. */
-export async function readBootId(transport: Transport): Promise<string> {
-  const { stdout } = await transport.run(['cat', '/proc/sys/kernel/random/boot_id']);
-  return stdout.trim();
 }
 
 /** Makes sure that a BPF file system is mounted at `path`. */
