@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { DeployRequest } from './deploy.ts';
+import { listNames } from './looks.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, historyDirectory } from './paths.ts';
 import { counterLayoutSchema, modeSchema, ownerSchema, selfTestSchema } from './state.ts';
@@ -67,8 +68,8 @@ export async function listKept(
   paths: DeployPaths,
   device: string,
 ): Promise<readonly number[]> {
-  const { stdout } = await transport.run(['ls', '-1', historyDirectory(paths, device)]);
-  const generations = stdout.split('\n').flatMap((name) => {
+  const names = await listNames(transport, historyDirectory(paths, device));
+  const generations = names.flatMap((name) => {
     const [, number] = /^([0-9]{1,9})\.json$/.exec(name) ?? [];
     return number === undefined ? [] : [Number(number)];
   });
