@@ -13,7 +13,7 @@ import {
 } from './decision-nodes.ts';
 import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
 import { buildForest } from './match-forest.ts';
-import { createTableMaker } from './match-table.ts';
+import { createTableMaker, type TableMaker } from './match-table.ts';
 import { plain, testedFields } from './operand.ts';
 import {
   exclude,
@@ -110,17 +110,16 @@ const isLaterFragment: Question = {
 
 /** Runs of rows that became tables, by the entry of their first row; and the entries of the others. */
 interface Runs {
+  readonly maker: TableMaker;
   readonly first: ReadonlyMap<number, readonly Row[]>;
   readonly inside: ReadonlySet<number>;
 }
-
-const NO_RUNS: Runs = { first: new Map(), inside: new Set() };
 
 /**
  * Asks the open tests of every row one after the other, from the last row to the first; runs of rows
  * as tables. Null where a table would be too big.
  */
-function askInTurn(builder: Builder, view: View, runs: Runs): DecisionNode | null {
+function askInTurn(builder: Builder, view: View, runs: Runs | null): DecisionNode | null {
   const nodes = new Map<number, DecisionNode>([
     [DROPPED, builder.drop],
     [PASSED, builder.pass],
@@ -132,10 +131,10 @@ function askInTurn(builder: Builder, view: View, runs: Runs): DecisionNode | nul
   };
   for (const row of [...view.rows].reverse()) {
     const { rule } = row;
-    if (runs.inside.has(row.entry)) continue;
-    const run = runs.first.get(row.entry);
-    if (run !== undefined) {
-      const node = tableNode(builder, view.region, run, resolve);
+    if (runs?.inside.has(row.entry) === true) continue;
+    const run = runs?.first.get(row.entry);
+    if (runs !== null && run !== undefined) {
+      const node = tableNode(builder, view.region, runs.maker, run, resolve);
       if (node === null) return null;
       nodes.set(row.entry, node);
       continue;
@@ -151,9 +150,12 @@ function askInTurn(builder: Builder, view: View, runs: Runs): DecisionNode | nul
 }
 
 /** How often each row is led to from others, by entry. */
-function countWays({ rows, start }: View): ReadonlyMap<number, number> {
-  const ways = new Map([[start.to, 1]]);
-  const add = ({ to }: Ref): void => void ways.set(to, (ways.get(to) ?? 0) + 1);
+function countWays({ rows, start }: View): Uint32Array {
+  const ways = new Uint32Array((rows.at(-1)?.entry ?? 0) + 1);
+  const add = ({ to }: Ref): void => {
+    if (to >= 0) ways[to] = (ways[to] ?? 0) + 1;
+  };
+  add(start);
   for (const { then, otherwise } of rows) {
     add(then);
     add(otherwise);
@@ -179,14 +181,14 @@ function findRuns(view: View, least: number): Runs {
       run.push(row);
       seen.add(row.entry);
       const { to, counts }: Ref = row.otherwise;
-      const isNext: boolean = counts.length === 0 && ways.get(to) === 1 && !seen.has(to);
+      const isNext: boolean = counts.length === 0 && ways[to] === 1 && !seen.has(to);
       row = isNext ? byEntry.get(to) : undefined;
     }
     if (run.length < least) continue;
     first.set(start.entry, run);
     for (const row of run.slice(1)) inside.add(row.entry);
   }
-  return { first, inside };
+  return { maker, first, inside };
 }
 
 /** Targets that one table may have. */
@@ -238,6 +240,7 @@ function trimRun(
 function tableNode(
   builder: Builder,
   region: Region,
+  maker: TableMaker,
   run: readonly Row[],
   resolve: (ref: Ref, rule: string | null) => DecisionNode,
 ): DecisionNode | null {
@@ -252,7 +255,7 @@ function tableNode(
   const actions = effects.slice(0, left).map(({ node, counter, rule }): TableAction => {
     return { target: numbers.get(node) ?? 0, counter, rule };
   });
-  const table = createTableMaker(region).make(run.slice(0, left));
+  const table = maker.make(run.slice(0, left));
   const isLater = (region.get(FRAME.fragment.name)?.lo ?? 0n) >= 2n;
   const forest = isLater ? buildForest(table, LATER_LEAF) : buildForest(table);
   return forest === null ? null : askTable(builder, { table, forest, actions, targets, none: 0 });
@@ -306,7 +309,7 @@ function askTables(builder: Builder, view: View): DecisionNode | null {
 }
 
 function askRows(builder: Builder, view: View): DecisionNode {
-  const node = askInTurn(builder, view, NO_RUNS);
+  const node = askInTurn(builder, view, null);
   if (node === null) throw new Error('bug: rows without a table are too big');
   return node;
 }

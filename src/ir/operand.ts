@@ -1,11 +1,12 @@
 import { ones } from '../support/bits.ts';
+import { remember } from '../support/remember.ts';
 import { type Field, fieldKey } from './fields.ts';
 import type { ElementSet, Operand, Test } from './ruleset.ts';
 
 /** The field as it is loaded, without mask, xor or shift. */
-export function plain(field: Field): Operand {
-  return { field, mask: ones(field.width), xor: 0n, shift: 0 };
-}
+export const plain = remember(
+  (field: Field): Operand => ({ field, mask: ones(field.width), xor: 0n, shift: 0 }),
+);
 
 export function isPlain(operand: Operand): boolean {
   return operand.xor === 0n && operand.shift === 0 && operand.mask === ones(operand.field.width);

@@ -1,3 +1,4 @@
+import { remember } from '../support/remember.ts';
 import type { Classifier, Target, ViewName } from './classifier.ts';
 import { type Field, FRAME, fieldKey } from './fields.ts';
 import { testedFields } from './operand.ts';
@@ -180,7 +181,7 @@ export function enter(
   return { region, rows: kept.reverse(), start: follow(start) };
 }
 
-function askedOf(test: Test, view: ViewName): Asked {
+function readAsked(test: Test, view: ViewName): Asked {
   const fields = testedFields(test);
   let keys = 0;
   for (const field of fields) {
@@ -192,6 +193,11 @@ function askedOf(test: Test, view: ViewName): Asked {
   return { test, fields, interval: intervalOf(test), isNegated, keys };
 }
 
+const askedIn: Readonly<Record<ViewName, (test: Test) => Asked>> = {
+  ingress: remember((test) => readAsked(test, 'ingress')),
+  l3: remember((test) => readAsked(test, 'l3')),
+};
+
 /** The classifier's entries as rows, before anything is known. */
 export function rowsOf({ entries }: Classifier): Row[] {
   const ref = (target: Target, counts: readonly number[]): Ref => {
@@ -199,7 +205,7 @@ export function rowsOf({ entries }: Classifier): Row[] {
     return target.kind === 'drop' ? { counts, to: DROPPED } : PASS;
   };
   return entries.map((entry, index) => {
-    const tests = entry.tests.map((test) => askedOf(test, entry.view));
+    const tests = entry.tests.map(askedIn[entry.view]);
     return {
       entry: index,
       view: entry.view,

@@ -1,4 +1,5 @@
 import type { Reason } from '../support/diagnostics.ts';
+import { remember } from '../support/remember.ts';
 import type { Classifier, Entry, Target } from './classifier.ts';
 import type { Field } from './fields.ts';
 import type { Test } from './ruleset.ts';
@@ -96,20 +97,25 @@ function sameTarget(a: Target, b: Target): boolean {
   );
 }
 
-function firstMissing(tests: readonly Test[], tier: Capabilities): Reason | null {
+/** `unknownTest` of one tier. */
+type UnknownOf = (test: Test) => Reason | null;
+
+function firstMissing(tests: readonly Test[], unknownOf: UnknownOf): Reason | null {
   for (const test of tests) {
-    const reason = unknownTest(test, tier);
+    const reason = unknownOf(test);
     if (reason !== null) return reason;
   }
   return null;
 }
 
+const KEPT: Fate = { kind: 'kept' };
+
 /** Three-valued specialisation of one entry: certain, may match, or handed on. */
-function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
-  const missing = firstMissing(entry.tests, tier) ?? tier.together?.(entry) ?? null;
+function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities, unknownOf: UnknownOf): Step {
+  const missing = firstMissing(entry.tests, unknownOf) ?? tier.together?.(entry) ?? null;
   const otherwise = follow(entry.otherwise, uncertain);
   const tests =
-    missing === null ? entry.tests : entry.tests.filter((test) => unknownTest(test, tier) === null);
+    missing === null ? entry.tests : entry.tests.filter((test) => unknownOf(test) === null);
   const base = { tests, counts: [], otherwise, gate: false };
   const handOn = (reason: Reason): Step => ({
     ...base,
@@ -121,7 +127,7 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
   const silent = (entry.counts.length === 0 || tier.mayMiscount) && external === undefined;
   if (missing !== null) {
     if (silent && sameTarget(entry.then, entry.otherwise)) {
-      return { ...base, tests: [], then: otherwise, fate: { kind: 'kept' } };
+      return { ...base, tests: [], then: otherwise, fate: KEPT };
     }
     const isDrop = entry.then.kind === 'drop' || entry.then.kind === 'lost';
     if (silent && isDrop && tier.exact !== true) {
@@ -132,14 +138,14 @@ function stepOf(entry: Entry, uncertain: boolean, tier: Capabilities): Step {
   }
   if (external !== undefined) {
     if (entry.then.kind !== 'accept' || tier.exact === true) return handOn(external.reason);
-    return { ...base, then: entry.then, fate: { kind: 'kept' } };
+    return { ...base, then: entry.then, fate: KEPT };
   }
   const obstacle = uncertain ? NOT_COUNTED : tier.counters;
   if (entry.counts.length > 0 && obstacle !== null && !tier.mayMiscount) return handOn(obstacle);
   const counts = obstacle === null ? entry.counts : [];
   if (entry.then.kind === 'unknown') return handOn(entry.then.reason);
   const gate = entry.then.kind === 'lost' && counts.length === 0 && tests.length > 0;
-  return { ...base, counts, then: follow(entry.then, uncertain), fate: { kind: 'kept' }, gate };
+  return { tests, counts, then: follow(entry.then, uncertain), otherwise, fate: KEPT, gate };
 }
 
 function keyOf(entry: number, uncertain: boolean): Key {
@@ -158,6 +164,7 @@ function reachSteps(classifier: Classifier, tier: Capabilities): Steps {
   const count = classifier.entries.length * 2;
   const pending = new Uint8Array(count);
   const steps = Array.from<Step | null>({ length: count }).fill(null);
+  const unknownOf = remember((test: Test) => unknownTest(test, tier));
   if (count > 0) pending[0] = 1;
   const reach = (next: Next): void => {
     if (typeof next === 'number') pending[next] = 1;
@@ -166,7 +173,7 @@ function reachSteps(classifier: Classifier, tier: Capabilities): Steps {
     for (const uncertain of [false, true]) {
       const key = keyOf(index, uncertain);
       if (pending[key] !== 1) continue;
-      const step = stepOf(entry, uncertain, tier);
+      const step = stepOf(entry, uncertain, tier, unknownOf);
       steps[key] = step;
       reach(step.then);
       if (step.tests.length > 0 || step.gate) reach(step.otherwise);

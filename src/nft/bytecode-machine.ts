@@ -3,7 +3,9 @@ import { plain } from '../ir/operand.ts';
 import type { ElementSet, Operand, Step, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
 import type { Reason } from '../support/diagnostics.ts';
+import { remember } from '../support/remember.ts';
 import type { KeyPart } from './bytecode-elements.ts';
+import { createTestPool, type TestPool } from './test-pool.ts';
 
 /** The reason of everything that a listing shows differently from what the kernel runs. */
 export const LISTING_REASON: Reason = {
@@ -11,8 +13,22 @@ export const LISTING_REASON: Reason = {
   message: 'nft lists the rule differently from what the kernel runs',
 };
 
+/** What instructions of one ruleset have been found to say; rules repeat few of them over and over. */
+export interface Seen {
+  readonly pool: TestPool;
+  /** The integers that words hold, by the words and the part. */
+  readonly constants: Map<string, bigint | null>;
+  /** Presence tests and registers of loads, by instruction. */
+  readonly fields: Map<string, Field>;
+}
+
+export function createSeen(): Seen {
+  return { pool: createTestPool(), constants: new Map(), fields: new Map() };
+}
+
 /** The sets that a rule's instructions name. */
 export interface BytecodeSets {
+  readonly seen: Seen;
   /** The set, read for keys that lie in registers of these parts; null when it is not readable. */
   readonly find: (
     name: string,
@@ -97,30 +113,30 @@ export function isLongName({ operand, lo }: Extract<Test, { kind: 'compare' }>):
   return (lo & ones(field.width - SHORT_NAME * 8)) !== 0n;
 }
 
+/** The test that a field is there. */
+const presenceTest = remember((field: Field): Test => {
+  const hi = ones(field.width);
+  return { kind: 'compare', operand: plain(field), lo: 0n, hi, negated: false, implicit: true };
+});
+
 /** A load ends the rule when the packet is too short. */
 export function pushPresence(machine: Machine, field: Field): void {
-  const hi = ones(field.width);
-  const operand = plain(field);
-  const test: Test = { kind: 'compare', operand, lo: 0n, hi, negated: false, implicit: true };
-  machine.steps.push({ kind: 'test', test });
+  machine.steps.push({ kind: 'test', test: presenceTest(field) });
 }
 
-function dropPresence(machine: Machine, fields: readonly Field[]): void {
-  const keys = new Set(fields.map(fieldKey));
+function dropPresence(machine: Machine, operands: readonly Operand[]): void {
   for (;;) {
     const last = machine.steps.at(-1);
     if (last?.kind !== 'test' || last.test.kind !== 'compare' || !isPresence(last.test)) return;
-    if (!keys.has(fieldKey(last.test.operand.field))) return;
+    const key = fieldKey(last.test.operand.field);
+    if (!operands.some(({ field }) => fieldKey(field) === key)) return;
     machine.steps.pop();
   }
 }
 
 /** Appends a step that tests `operands`, which makes the tests of their presence needless. */
 export function pushKeyed(machine: Machine, operands: readonly Operand[], step: Step): void {
-  dropPresence(
-    machine,
-    operands.map(({ field }) => field),
-  );
+  dropPresence(machine, operands);
   machine.steps.push(step);
 }
 

@@ -1,6 +1,7 @@
 import { type Field, META } from '../ir/fields.ts';
 import type { ElementSet, Family, Operand, Step, Test } from '../ir/ruleset.ts';
 import { ones } from '../support/bits.ts';
+import { remember } from '../support/remember.ts';
 import { isLongName, isPresence } from './bytecode-machine.ts';
 
 /** A value of `width` bits loaded from `base` at bit `offset`: ((load & mask) ^ xor) << shift. */
@@ -16,6 +17,8 @@ interface Load {
 interface Equality {
   readonly load: Load;
   readonly value: bigint;
+  /** The same in words. */
+  readonly text: string;
 }
 
 interface Range {
@@ -178,7 +181,24 @@ function isUnchanged({ mask, xor, shift, width }: Load): boolean {
   return mask === ones(width) && xor === 0n && shift === 0;
 }
 
-function addCompare(segment: Segment, test: Extract<Test, { kind: 'compare' }>): void {
+type Compare = Extract<Test, { kind: 'compare' }>;
+
+function demand(load: Load, value: bigint): Equality {
+  return { load, value, text: describe(load, 'eq', value) };
+}
+
+/** What a test demands where it is a plain equality, else null. */
+const equalityOf = remember((test: Compare): Equality | null => {
+  if (test.lo !== test.hi || test.negated || isLongName(test)) return null;
+  return demand(toLoad(test.operand), test.lo << BigInt(padOf(test.operand)));
+});
+
+function addCompare(segment: Segment, test: Compare): void {
+  const equality = equalityOf(test);
+  if (equality !== null) {
+    segment.equalities.push(equality);
+    return;
+  }
   const load = toLoad(test.operand);
   const pad = BigInt(padOf(test.operand));
   const lo = test.lo << pad;
@@ -186,8 +206,7 @@ function addCompare(segment: Segment, test: Extract<Test, { kind: 'compare' }>):
   if (test.lo === test.hi) {
     if (isLongName(test)) {
       segment.others.push(`${load.base} ${test.negated ? 'not ' : ''}long ${lo.toString(16)}`);
-    } else if (test.negated) segment.others.push(describe(load, 'neq', lo));
-    else segment.equalities.push({ load, value: lo });
+    } else segment.others.push(describe(load, 'neq', lo));
     return;
   }
   if (test.negated) {
@@ -212,7 +231,7 @@ function closeRanges(segment: Segment): void {
     const free = isUnchanged(load) ? prefixOf(lo, hi) : null;
     if (lo === 0n && hi === top) segment.others.push(describe(load, 'present'));
     else if (free === null) segment.others.push(describe(load, 'within', lo, hi));
-    else segment.equalities.push({ load: { ...load, mask: load.mask ^ free }, value: lo });
+    else segment.equalities.push(demand({ ...load, mask: load.mask ^ free }, lo));
   }
 }
 
@@ -307,14 +326,14 @@ function toSegments(family: Family, steps: readonly Step[]): readonly Segment[] 
 function bitsOf(segment: Segment): readonly string[] {
   const bits = new Map<string, string>();
   const others: string[] = [];
-  for (const { load, value } of segment.equalities) {
+  for (const { load, value, text } of segment.equalities) {
     if (load.shift !== 0) {
-      others.push(describe(load, 'eq', value));
+      others.push(text);
     } else if (isIndex(load.base)) {
       bits.set(load.base, '*');
     } else {
       const expected = value ^ load.xor;
-      if ((expected & ~load.mask) !== 0n) others.push(`impossible ${describe(load, 'eq', value)}`);
+      if ((expected & ~load.mask) !== 0n) others.push(`impossible ${text}`);
       for (let bit = 0; bit < load.width; bit += 1) {
         const place = BigInt(load.width - 1 - bit);
         if (((load.mask >> place) & 1n) === 0n) continue;
@@ -333,6 +352,7 @@ function otherTokens({ others, lookups }: Segment): readonly string[] {
 }
 
 function isSubset(part: readonly string[], whole: readonly string[]): boolean {
+  if (part.every((token, at) => token === whole[at])) return true;
   const known = new Set(whole);
   return part.every((token) => known.has(token));
 }
@@ -384,7 +404,7 @@ function compareSegments(ours: Segment, theirs: Segment, sameSet: SameSet): Agre
   if (!haveSameSets(ours, theirs, sameSet)) return 'different';
   // Cheap and enough for almost all rules; merged or split loads show only bit by bit.
   const cheap = compareTokens(ours, theirs, (segment) => [
-    ...segment.equalities.map(({ load, value }) => describe(load, 'eq', value)),
+    ...segment.equalities.map(({ text }) => text),
     ...otherTokens(segment),
   ]);
   if (cheap === 'same') return cheap;

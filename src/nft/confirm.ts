@@ -11,7 +11,7 @@ import type {
 import { formatRuleId } from '../ir/ruleset.ts';
 import { type Bytecode, ruleKey, setKey } from './bytecode.ts';
 import { type BytecodeElements, keyWords, readBytecodeElements } from './bytecode-elements.ts';
-import { type BytecodeSets, LISTING_REASON } from './bytecode-machine.ts';
+import { type BytecodeSets, createSeen, LISTING_REASON } from './bytecode-machine.ts';
 import {
   AMBIGUOUS,
   compareSteps,
@@ -150,7 +150,9 @@ function openTableSets(bytecode: Bytecode, table: Table): TableSets {
     return { name: isNamed ? name : null, elements: read.elements, unknown };
   };
 
+  const seen = createSeen();
   const ofRule = (intervals: boolean): BytecodeSets => ({
+    seen,
     keyWords: (name) => keyWords(linesOf(name) ?? []),
     find: (name, parts, content) => {
       const lines = linesOf(name);

@@ -7,6 +7,7 @@ import { runEffect } from './bytecode-effects.ts';
 import { HOST_LITTLE, type KeyPart, readWords } from './bytecode-elements.ts';
 import {
   type BytecodeSets,
+  createSeen,
   isLongName,
   LISTING_REASON,
   type Machine,
@@ -52,7 +53,12 @@ const loadPayload: Instruction = (machine, [length, header, offset, target], lin
   const base = BASES[header ?? ''];
   const width = Number(length) * 8;
   const words = Math.ceil(width / 32);
-  const field = base === undefined ? null : rawField(base, Number(offset) * 8, width);
+  const { fields } = machine.sets.seen;
+  let field = fields.get(line) ?? null;
+  if (field === null && base !== undefined) {
+    field = rawField(base, Number(offset) * 8, width);
+    fields.set(line, field);
+  }
   const operand = field === null ? null : plain(field);
   setRegister(machine, target, { operand, little: false, words, stateful: false });
   if (field !== null) pushPresence(machine, field);
@@ -92,16 +98,27 @@ function partOf({ operand, little }: Register): KeyPart | null {
   return { width: isDevice(operand) ? INDEX_BITS : operand.field.width, little };
 }
 
-function constantOf(register: Register, words: string | undefined): bigint | null {
+function constantOf(
+  { sets }: Machine,
+  register: Register,
+  words: string | undefined,
+): bigint | null {
   const part = partOf(register);
   if (part === null || words === undefined) return null;
-  return readWords(part, words.trim().replaceAll('0x', '').split(/\s+/));
+  const { constants } = sets.seen;
+  const key = `${words} ${part.width} ${part.little}`;
+  let value = constants.get(key);
+  if (value === undefined) {
+    value = readWords(part, words.trim().replaceAll('0x', '').split(/\s+/));
+    constants.set(key, value);
+  }
+  return value;
 }
 
 const maskXor: Instruction = (machine, [target, source, maskWords, xorWords]) => {
   const value = registerOf(machine, source);
-  const mask = constantOf(value, maskWords);
-  const xor = constantOf(value, xorWords);
+  const mask = constantOf(machine, value, maskWords);
+  const xor = constantOf(machine, value, xorWords);
   const known = value.operand !== null && mask !== null && xor !== null;
   const operand = known ? applyXor(applyAnd(value.operand, mask), xor) : null;
   setRegister(machine, target, { ...value, operand });
@@ -139,7 +156,7 @@ function pushCompare(
   negated: boolean,
 ): void {
   const test: Test = { kind: 'compare', operand, lo, hi, negated, implicit: false };
-  pushKeyed(machine, [operand], { kind: 'test', test });
+  pushKeyed(machine, [operand], { kind: 'test', test: machine.sets.seen.pool(test) });
 }
 
 /** Bytes are compared as they lie in memory, which orders only big-endian integers. */
@@ -151,8 +168,8 @@ const compareRange: Instruction = (machine, [operator, source, values = ''], lin
   const value = registerOf(machine, source);
   const words = values.trim().split(/\s+/);
   const half = words.length / 2;
-  const lo = constantOf(value, words.slice(0, half).join(' '));
-  const hi = constantOf(value, words.slice(half).join(' '));
+  const lo = constantOf(machine, value, words.slice(0, half).join(' '));
+  const hi = constantOf(machine, value, words.slice(half).join(' '));
   if (value.operand === null || lo === null || hi === null || !isOrdered(value)) {
     pushGate(machine, line, value.stateful);
     return;
@@ -186,7 +203,7 @@ const compare: Instruction = (machine, [operator = '', source, words = ''], line
     if (!compareName(machine, operand, words, operator === 'neq')) pushGate(machine, line, false);
     return;
   }
-  const constant = constantOf(value, words);
+  const constant = constantOf(machine, value, words);
   if (operand === null || constant === null || !(isExact || isOrdered(value))) {
     pushGate(machine, line, value.stateful);
     return;
@@ -359,6 +376,21 @@ function loadOther(machine: Machine, line: string): boolean {
   return true;
 }
 
+/** Runs the first row that fits a line; false when none does. */
+function runRow(
+  machine: Machine,
+  rows: readonly (readonly [RegExp, Instruction])[] = [],
+  line: string,
+): boolean {
+  for (const [pattern, run] of rows) {
+    const found = pattern.exec(line);
+    if (found === null) continue;
+    run(machine, found.slice(1), line);
+    return true;
+  }
+  return false;
+}
+
 /**
  * Follows the instructions of a rule, so that nothing has been guessed. What is not evaluable becomes an
  * unknown test, what is not understood an effect of which nothing is known. Devices are numbers, and a
@@ -372,9 +404,7 @@ export function followBytecode(
   for (const instruction of instructions) {
     const line = instruction.trim();
     const rows = INSTRUCTIONS[line.slice(0, line.indexOf(' '))];
-    const row = rows?.find(([pattern]) => pattern.test(line));
-    if (row !== undefined) row[1](machine, (row[0].exec(line) ?? []).slice(1), line);
-    else if (!loadOther(machine, line)) runEffect(machine, line);
+    if (!runRow(machine, rows, line) && !loadOther(machine, line)) runEffect(machine, line);
   }
   return machine.steps;
 }
@@ -395,7 +425,7 @@ function closeStep(step: Step): readonly Step[] {
   return machine.steps;
 }
 
-const NO_SETS: BytecodeSets = { find: () => null, keyWords: () => null };
+const NO_SETS: BytecodeSets = { seen: createSeen(), find: () => null, keyWords: () => null };
 
 /** The steps of `followBytecode` for evaluating: what a listing alone could tell is unknown. */
 export function closeSteps(steps: readonly Step[]): readonly Step[] {

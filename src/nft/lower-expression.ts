@@ -9,17 +9,19 @@ import { type ProtocolContext, placeField, requireProtocol } from './dependencie
 import { member, numberMember, soleEntry, textMember } from './json.ts';
 import type { NamedSets } from './named-sets.ts';
 import { expressionReason } from './reasons.ts';
+import type { TestPool } from './test-pool.ts';
 
 /** What the lowering of one rule carries along; steps are added in the order the kernel runs them. */
 export interface RuleState {
   readonly context: ProtocolContext;
   readonly sets: NamedSets;
+  readonly pool: TestPool;
   readonly steps: Step[];
 }
 
 /** Appends one test. */
 export function pushTest(state: RuleState, test: Test): void {
-  state.steps.push({ kind: 'test', test });
+  state.steps.push({ kind: 'test', test: state.pool(test) });
 }
 
 /** Appends a test that nobody can evaluate, with the text of what it stands for. */

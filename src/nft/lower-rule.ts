@@ -3,7 +3,6 @@ import { startContext } from './dependencies.ts';
 import { isObject, type Json, soleEntry } from './json.ts';
 import { pushUnknown, type RuleState } from './lower-expression.ts';
 import { lowerStatement } from './lower-statement.ts';
-import type { NamedSets } from './named-sets.ts';
 import { renderRule } from './render.ts';
 
 /** `xt` is an extension of iptables, whose kind the listing may not tell: it may be any of them. */
@@ -79,11 +78,11 @@ export function lowerRule(
   id: RuleId,
   listed: readonly unknown[],
   comment: string | null,
-  sets: NamedSets,
+  { sets, pool }: Pick<RuleState, 'sets' | 'pool'>,
   isLossy: boolean,
 ): Rule {
   const statements = isDeeper(listed, DEEPEST) ? [{ 'too deeply nested': null }] : listed;
-  const state: RuleState = { context: startContext(id.family), sets, steps: [] };
+  const state: RuleState = { context: startContext(id.family), sets, pool, steps: [] };
   if (isLossy && mayLackProtocol(statements)) {
     pushUnknown(state, LISTING_REASON, 'meta l4proto ?');
   }

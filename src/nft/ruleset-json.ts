@@ -9,8 +9,9 @@ import {
   succeed,
 } from '../support/diagnostics.ts';
 import { isObject, member, soleEntry, textMember } from './json.ts';
+import type { RuleState } from './lower-expression.ts';
 import { lowerRule } from './lower-rule.ts';
-import { type NamedSets, openNamedSets, type SetDeclaration } from './named-sets.ts';
+import { openNamedSets, type SetDeclaration } from './named-sets.ts';
 import { parseJson } from './parse-json.ts';
 import {
   chainSchema,
@@ -21,6 +22,7 @@ import {
   setSchema,
   tableSchema,
 } from './schema.ts';
+import { createTestPool, type TestPool } from './test-pool.ts';
 
 type TableJson = z.infer<typeof tableSchema>;
 type ChainJson = z.infer<typeof chainSchema>;
@@ -271,7 +273,7 @@ function baseOf(declaration: ChainJson): BaseChain | null {
 function finishChain(
   table: DraftTable,
   chain: DraftChain,
-  sets: NamedSets,
+  shared: Pick<RuleState, 'sets' | 'pool'>,
   isLossy: boolean,
 ): Chain {
   const { family, name: tableName } = table.declaration;
@@ -282,7 +284,7 @@ function finishChain(
     base: baseOf(chain.declaration),
     rules: chain.rules.map((rule, index) => {
       const id = { family, table: tableName, chain: name, handle: rule.handle ?? null, index };
-      return lowerRule(id, rule.expr, rule.comment ?? null, sets, isLossy);
+      return lowerRule(id, rule.expr, rule.comment ?? null, shared, isLossy);
     }),
   };
 }
@@ -293,10 +295,10 @@ function finishChain(
  */
 const LIVE_FLAGS: ReadonlySet<string> = new Set(['owner', 'persist']);
 
-function finishTable(table: DraftTable, isLossy: boolean): Table {
+function finishTable(table: DraftTable, pool: TestPool, isLossy: boolean): Table {
   const sets = openNamedSets([...table.sets.values()].map(declareSet), dynamicSets(table));
   const chains = [...table.chains.values()].map((chain) =>
-    finishChain(table, chain, sets, isLossy),
+    finishChain(table, chain, { sets, pool }, isLossy),
   );
   const { family, name, handle, flags } = table.declaration;
   return {
@@ -339,7 +341,8 @@ export function readJsonValue(
   const errors = draft.diagnostics.filter(({ severity }) => severity === 'error');
   if (errors.length > 0) return fail(...errors.slice(0, MOST_ERRORS));
   const isLossy = draft.isLossy && !options.isComplete;
-  const tables = [...draft.tables.values()].map((table) => finishTable(table, isLossy));
+  const pool = createTestPool();
+  const tables = [...draft.tables.values()].map((table) => finishTable(table, pool, isLossy));
   return succeed({ tables }, draft.diagnostics);
 }
 

@@ -1,10 +1,19 @@
-import type { Entry } from '../ir/classifier.ts';
+import type { Entry, ViewName } from '../ir/classifier.ts';
 import { fieldKey, META } from '../ir/fields.ts';
 import { testedFields } from '../ir/operand.ts';
+import type { Test } from '../ir/ruleset.ts';
 import { remember } from '../support/remember.ts';
 import { findDominators, nextTargets } from './dominators.ts';
 import { createCovers } from './findings-dead.ts';
-import { implies, intersect, matchOf, unite, type Values } from './match.ts';
+import {
+  comparedField,
+  implies,
+  intersect,
+  type Match,
+  matchOf,
+  unite,
+  type Values,
+} from './match.ts';
 
 /** What most of all tells packets apart; what is known of other fields is not followed. */
 const FOLLOWED: ReadonlySet<string> = new Set([META.l4proto.name, META.protocol.name]);
@@ -24,23 +33,30 @@ function join(a: State | null, b: State): State {
 
 /** What is true of a packet that matches; null when there is none. */
 function narrow(state: State, { tests, view }: Entry): State | null {
-  const asked = followedOf(tests);
-  if (asked.length === 0) return state;
-  let narrowed: Map<string, Values> | null = null;
-  for (const [key, values] of matchOf({ tests: asked, view }).fields) {
-    const old = state.get(key);
-    if (old === values) continue;
+  let narrowed: State = state;
+  for (const test of tests) {
+    const asked = followedIn[view](test);
+    if (asked === null) continue;
+    const [key, values] = asked;
+    const old = narrowed.get(key);
     const both = old === undefined ? values : intersect(old, values);
     if (both.lo.length === 0) return null;
-    narrowed ??= new Map(state);
-    narrowed.set(key, both);
+    if (both !== old) narrowed = new Map(narrowed).set(key, both);
   }
-  return narrowed ?? state;
+  return narrowed;
 }
 
-const followedOf = remember((tests: Entry['tests']): Entry['tests'] =>
-  tests.filter((test) => testedFields(test).some((of) => FOLLOWED.has(fieldKey(of)))),
-);
+/** What a test asks of a field that is followed, with its name in `State`. */
+function readFollowed(test: Test, view: ViewName): readonly [string, Values] | null {
+  if (!testedFields(test).some((of) => FOLLOWED.has(fieldKey(of)))) return null;
+  const [asked] = matchOf({ tests: [test], view }).fields;
+  return asked ?? null;
+}
+
+const followedIn: Readonly<Record<ViewName, (test: Test) => readonly [string, Values] | null>> = {
+  ingress: remember((test) => readFollowed(test, 'ingress')),
+  l3: remember((test) => readFollowed(test, 'l3')),
+};
 
 /**
  * Entries that no packet matches because of the protocols that the ways to them are for: rules on UDP
@@ -67,6 +83,14 @@ export function findIdle(entries: readonly Entry[]): ReadonlySet<number> {
 /** Up to so many entries are tried one by one; an index of them all would take longer. */
 const FEW = 40;
 
+/** Whether an entry asks of all the fields that a match does; quick, and false for almost all. */
+function asksOf({ tests, view }: Entry, { fields }: Match): boolean {
+  for (const key of fields.keys()) {
+    if (!tests.some((test) => comparedField(test, view) === key)) return false;
+  }
+  return true;
+}
+
 /** `createCovers` for few entries that take everything. */
 function coverByHand(
   entries: readonly Entry[],
@@ -84,6 +108,7 @@ function coverByHand(
       ({ by, match }) =>
         by < index &&
         match.fields.size + match.others.length <= entry.tests.length &&
+        asksOf(entry, match) &&
         dominates(by, index) &&
         implies(matchOf(entry), match),
     );

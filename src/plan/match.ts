@@ -241,6 +241,21 @@ export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
   return matchIn[view](tests);
 }
 
+const comparedIn: Readonly<Record<ViewName, (test: Test) => string | null>> = {
+  ingress: remember((test) => readCompared(test, 'ingress')),
+  l3: remember((test) => readCompared(test, 'l3')),
+};
+
+function readCompared(test: Test, view: ViewName): string | null {
+  const asked = valuesOf(test);
+  return asked === null ? null : viewKey(view, asked.key);
+}
+
+/** The name under which a match of this view has what a test asks; null where it is none of its fields. */
+export function comparedField(test: Test, view: ViewName): string | null {
+  return comparedIn[view](test);
+}
+
 function readMatch(tests: Entry['tests'], view: ViewName): Match {
   const fields = new Map<string, Values>();
   const others: string[] = [];
