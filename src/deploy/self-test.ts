@@ -7,7 +7,7 @@ import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING } from './owner-counts.ts';
 import { type DeployPaths, generationPaths, mapPin, selfTestDirectory } from './paths.ts';
 import { parseCounters } from './read-counters.ts';
-import { quoteWord } from './shell.ts';
+import { printBytes, quoteWord } from './shell.ts';
 import type { CounterLayoutJson, selfTestSchema } from './state.ts';
 import type { Transport } from './transport.ts';
 
@@ -25,14 +25,6 @@ const CLEAR = `zeros=0
 while [ \${#zeros} -lt $((2 * size)) ]; do zeros="$zeros $zeros"; done
 zeros=$(printf %.$((2 * size - 1))s "$zeros")
 `;
-
-/** `printf` of every shell makes these bytes of it. */
-function escapeBytes(hex: string): string {
-  return Buffer.from(hex, 'hex').reduce(
-    (text, byte) => `${text}\\0${byte.toString(8).padStart(3, '0')}`,
-    '',
-  );
-}
 
 const batchSchema = z.array(z.object({ output: z.unknown() }));
 const runSchema = z.object({ retval: z.number() });
@@ -58,7 +50,7 @@ interface SelfTest {
 function writeScript(test: SelfTest, program: string, counterPin: string | null): string {
   const { frames, counters } = test;
   const files = frames.map(
-    ({ frame }, at) => `printf %b '${escapeBytes(frame)}' >${at} || exit 1\n`,
+    ({ frame }, at) => `printf %b '${printBytes(Buffer.from(frame, 'hex'))}' >${at} || exit 1\n`,
   );
   const entries = counters === null ? [] : touchedEntries(frames, counters).map(keyBytes);
   const batch = [

@@ -25,10 +25,21 @@ export interface LiveTable {
 /** A program in use, as far as changing it needs it. */
 export interface LiveProgram {
   readonly format: 'nft-offload/live@1';
-  readonly object: BpfObject;
+  readonly code: LiveCode;
+  /** What readers of its tables ask for. */
   readonly generation: number;
   readonly tables: readonly LiveTable[];
   readonly counters: LiveCounters | null;
+}
+
+/** What cannot be changed while it runs. */
+interface LiveCode {
+  readonly programs: readonly ({
+    readonly section: string;
+  } & BpfObject['programs'][number]['assembly'])[];
+  readonly maps: BpfObject['maps'];
+  /** Without the tables. */
+  readonly data: BpfObject['data'];
 }
 
 /** Where a program in use counts. */
@@ -47,6 +58,8 @@ export interface ProgramPatch {
   /** What makes them visible, all at once: stored once everybody sees the others. */
   readonly commit: PatchWord;
   readonly generation: number;
+  /** Bytes of the section that the words stand in. */
+  readonly bytes: number;
 }
 
 /** A change that was worked out. */
@@ -72,7 +85,13 @@ export function liveProgram(
 ): LiveProgram {
   return {
     format: 'nft-offload/live@1',
-    object,
+    code: {
+      programs: object.programs.map(({ section, assembly: { code, relocations } }) => {
+        return { section, code, relocations };
+      }),
+      maps: object.maps,
+      data: object.data.filter(({ name }) => name !== TREES),
+    },
     generation: changed?.generation ?? 0,
     tables: tables.map(({ node: { table, forest, actions }, data, offset }) => {
       return { table, forest, rules: actions.length, data, offset };
@@ -93,29 +112,34 @@ function isSameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }
 
-/** Whether two programs differ in nothing but what their tables hold. */
-export function hasSameCode({ object: a, tables: old }: LiveProgram, other: LiveProgram): boolean {
-  const { object: b, tables } = other;
-  const dataOf = ({ data }: BpfObject) => data.filter(({ name }) => name !== TREES);
-  const [fixed, own] = [dataOf(a), dataOf(b)];
+function isSameCode(a: LiveCode, b: LiveCode): boolean {
   return (
-    old.length === tables.length &&
-    old.every(({ offset, data }, at) => {
-      return tables[at]?.offset === offset && tables[at]?.data.bytes.length === data.bytes.length;
-    }) &&
     a.programs.length === b.programs.length &&
-    a.programs.every(({ section, assembly: { code, relocations } }, at) => {
-      const program = b.programs[at];
+    a.programs.every(({ section, code, relocations }, at) => {
+      const other = b.programs[at];
       return (
-        program?.section === section &&
-        isSameBytes(code, program.assembly.code) &&
-        JSON.stringify(relocations) === JSON.stringify(program.assembly.relocations)
+        other?.section === section &&
+        isSameBytes(code, other.code) &&
+        JSON.stringify(relocations) === JSON.stringify(other.relocations)
       );
     }) &&
     JSON.stringify(a.maps) === JSON.stringify(b.maps) &&
-    fixed.length === own.length &&
-    fixed.every(({ name, content }, at) => {
-      return own[at]?.name === name && isSameBytes(content, own[at].content);
+    a.data.length === b.data.length &&
+    a.data.every(({ name, content }, at) => {
+      const other = b.data[at];
+      return other?.name === name && isSameBytes(content, other.content);
+    })
+  );
+}
+
+/** Whether two programs differ in nothing but what their tables hold. */
+export function hasSameCode(a: LiveProgram, b: LiveProgram): boolean {
+  return (
+    isSameCode(a.code, b.code) &&
+    a.tables.length === b.tables.length &&
+    a.tables.every(({ offset, data }, at) => {
+      const other = b.tables[at];
+      return other?.offset === offset && other.data.bytes.length === data.bytes.length;
     })
   );
 }
@@ -192,7 +216,11 @@ function patchOf(
     return own.map((word) => ({ ...word, offset: word.offset + offset }));
   });
   if (base.tables.length !== tables.length) throw new Error('bug: tables were lost');
-  return { words, commit: { offset: 0, value: generation }, generation };
+  const bytes = tables.reduce(
+    (end, { offset, data }) => Math.max(end, offset + data.bytes.length),
+    0,
+  );
+  return { words, commit: { offset: 0, value: generation }, generation, bytes };
 }
 
 /** The last generation that there is. */
