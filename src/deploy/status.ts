@@ -84,7 +84,8 @@ function describeDrift(survey: Survey, pinned: boolean): readonly Reason[] {
     add('device-replaced', `${name} is not the device that was deployed to: it was made anew`);
   }
   if (!pinned) add('pin-gone', 'the pinned program and its counters were removed');
-  if (ours !== null) return drift;
+  // With the device all that was attached to it went.
+  if (ours !== null || device.ifindex === 0) return drift;
   const instead = foreign.map(formatProgram).join(' and ');
   if (instead !== '')
     add('replaced', `somebody replaced program ${state.current.programId} by ${instead}`);
