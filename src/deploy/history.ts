@@ -3,6 +3,7 @@ import type { LiveProgram } from '../backends/ebpf-offload/live-program.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { DeployRequest } from './deploy.ts';
 import { readLive, writeLive } from './live-record.ts';
+import { listNames } from './looks.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, historyDirectory } from './paths.ts';
 import { counterLayoutSchema, modeSchema, ownerSchema, selfTestSchema } from './state.ts';
@@ -81,8 +82,8 @@ export async function listKept(
   paths: DeployPaths,
   device: string,
 ): Promise<readonly number[]> {
-  const { stdout } = await transport.run(['ls', '-1', historyDirectory(paths, device)]);
-  const generations = stdout.split('\n').flatMap((name) => {
+  const names = await listNames(transport, historyDirectory(paths, device));
+  const generations = names.flatMap((name) => {
     const [, number] = /^([0-9]{1,9})\.json$/.exec(name) ?? [];
     return number === undefined ? [] : [Number(number)];
   });

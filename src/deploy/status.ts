@@ -2,7 +2,6 @@ import { fail, type Reason, type Result, succeed } from '../support/diagnostics.
 import { type AttachedProgram, formatProgram } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { listKept } from './history.ts';
-import { readPinnedProgram } from './load.ts';
 import { checkMachine, warning } from './machine.ts';
 import { readNftCounts } from './nft-counters.ts';
 import {
@@ -15,7 +14,7 @@ import {
   type OwnerCount,
   sumByOwner,
 } from './owner-counts.ts';
-import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { type DeployPaths, deployPaths } from './paths.ts';
 import type { DeployState } from './state.ts';
 import { collectCounts, type SplitCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
@@ -138,14 +137,7 @@ export async function statusXdp(
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
-  const { state, ours, foreign } = survey;
-  const pin =
-    state === null
-      ? null
-      : await readPinnedProgram(
-          transport,
-          generationPaths(paths, device, state.current.generation).program,
-        );
+  const { state, ours, foreign, pinned: pin } = survey;
   const counts =
     state === null || pin === null
       ? succeed({ now: [], before: state?.current.carried ?? [] })

@@ -130,6 +130,7 @@ interface KeyMaker {
   readonly presences: Presence[];
   readonly widths: number[];
   readonly byName: Map<string, KeyPart | null>;
+  readonly byField: Readonly<Record<ViewName, Map<Field, KeyPart | null>>>;
   bytes: number;
 }
 
@@ -148,7 +149,16 @@ function partName(field: Field, view: ViewName, isOpen: boolean): string {
   return isOpen || key === META.length.name ? `${key} ${view}` : key;
 }
 
+/** The field's part of the key, which it gets when it is asked for first; null where there is no room. */
 function partOf(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
+  const known = maker.byField[view].get(field);
+  if (known !== undefined) return known;
+  const part = findPart(maker, field, view);
+  maker.byField[view].set(field, part);
+  return part;
+}
+
+function findPart(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
   const isOpen = presenceOf(field, view, maker.region) === 'open';
   const name = partName(field, view, isOpen);
   const known = maker.byName.get(name);
@@ -302,17 +312,19 @@ function expandRow({ row, tests }: BoxedRow, maker: KeyMaker, key: TableKey): Bo
       if (guard !== null) present |= 1 << guard;
     }
     const last = alternatives.length - 1;
-    boxes = boxes.flatMap((box) =>
-      alternatives.flatMap((alternative, number) => {
-        let own: Box[] = [number === last ? box : box.slice()];
+    const restricted: Box[] = [];
+    for (const box of boxes) {
+      for (const [number, alternative] of alternatives.entries()) {
+        let own: readonly Box[] = [number === last ? box : box.slice()];
         for (const constraint of alternative) {
           const part = partOf(maker, constraint.field, row.view);
           if (part === null) throw new Error('bug: a field without a place in its key');
           own = own.flatMap((one) => constrain(one, maker, part, constraint));
         }
-        return own;
-      }),
-    );
+        restricted.push(...own);
+      }
+    }
+    boxes = restricted;
   }
   if (present !== 0) {
     boxes = boxes.filter((box) => maskLane(box, presenceLane(key), present, present));
@@ -416,6 +428,10 @@ export function createTableMaker(region: Region): TableMaker {
   };
 }
 
+function noFields(): KeyMaker['byField'] {
+  return { ingress: new Map(), l3: new Map() };
+}
+
 function fillTable(rows: readonly (BoxedRow | null)[], maker: KeyMaker, key: TableKey): MatchTable {
   const boxes = createBoxes(key.widths.length, Math.max(16, rows.length));
   for (const [owner, row] of rows.entries()) {
@@ -428,7 +444,8 @@ function fillTable(rows: readonly (BoxedRow | null)[], maker: KeyMaker, key: Tab
 
 function createKeyMaker(region: Region): KeyMaker {
   // Two bytes are kept for the presences, and four for the generation.
-  return { region, parts: [], presences: [], widths: [], byName: new Map(), bytes: 6 };
+  const own = { parts: [], presences: [], widths: [] };
+  return { region, ...own, byName: new Map(), byField: noFields(), bytes: 6 };
 }
 
 function keyOf({ parts, presences, widths }: KeyMaker): TableKey {
@@ -445,5 +462,5 @@ function reopenKey(region: Region, { parts, presences, widths }: TableKey): KeyM
     }),
   );
   const own = { parts: [...parts], presences: [...presences], widths: [...widths] };
-  return { region, ...own, byName, bytes: KEY_BYTES };
+  return { region, ...own, byName, byField: noFields(), bytes: KEY_BYTES };
 }
