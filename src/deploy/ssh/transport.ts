@@ -162,10 +162,10 @@ function createTransport(client: Client, prefix: readonly string[]): Transport {
       const { code, stdout, stderr } = await runBytes(argv, input);
       return { code, stdout: stdout.toString('utf8'), stderr };
     },
-    async hold(argv) {
+    async hold(argv, onLine) {
       // Beside the gate: it stays open while other commands run.
       const opened = await openChannel(client, formatCommand(argv, prefix), (channel) => ({
-        held: holdStream(channel, channel),
+        held: holdStream(channel, channel, onLine),
       }));
       return opened?.held ?? null;
     },
