@@ -199,6 +199,16 @@ export async function startGuard(
   return heard.ok ? succeed(null) : heard;
 }
 
+/** Ends the guard, which does so when its directory is gone. */
+export async function stopGuard(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+): Promise<void> {
+  const directory = watchDirectory(paths, device);
+  await transport.run(['rm', '-rf', '--one-file-system', '--', directory]);
+}
+
 /** Lines go on while it is wanted, and end with the line to the machine. */
 const FOLLOW = `tail -n 1 -F -- "$1" 2>/dev/null &
 while timeout 30 sh -c 'read -r line'; do :; done

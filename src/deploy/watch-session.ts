@@ -8,6 +8,7 @@ import {
   isGuarded,
   noteReason,
   startGuard,
+  stopGuard,
   takeOff,
 } from './guard.ts';
 import type { DeployPaths } from './paths.ts';
@@ -44,6 +45,9 @@ export async function openWatchSession(
     noteReason: (reason) => noteReason(transport, paths, device, reason),
     takeOff: (reason) => takeOff(transport, paths, device, reason),
     isWell: () => isGuarded(transport, paths, device),
+    async abandon() {
+      await stopGuard(transport, paths, device);
+    },
     async close() {
       await held.release();
       close();

@@ -18,6 +18,8 @@ export interface WatchSession {
   takeOff(reason: string): Promise<Result<null>>;
   /** Our program is on the device, and the guard lives. */
   isWell(): Promise<boolean>;
+  /** Ends the guard: there is nothing to watch. */
+  abandon(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -121,7 +123,7 @@ async function takeStep(
   { say }: WatchPort,
   session: WatchSession,
   feed: Feed,
-  covered: number,
+  covered: number | null,
   { keep }: WatchOptions,
 ): Promise<Result<null>> {
   const upTo = feed.seen;
@@ -130,10 +132,11 @@ async function takeStep(
     const confirmed = await session.confirm(upTo);
     if (!confirmed.ok) return confirmed;
     const { kind: change, rulesetChecksum } = synced.value;
-    const events = Math.max(0, upTo - covered);
+    const events = Math.max(0, upTo - (covered ?? upTo));
     say({ event: 'in-step', seconds: confirmed.value, events, change, rulesetChecksum });
     return succeed(null);
   }
+  if (!session.isDeployed && covered === null) return synced;
   say({ event: 'out-of-step', diagnostics: synced.diagnostics });
   const reason = describe(synced.diagnostics);
   await session.noteReason(reason);
@@ -157,7 +160,9 @@ async function followSession(
   stop: AbortSignal,
 ): Promise<Result<null>> {
   const { clock, say } = port;
-  let [covered, failures, dueAt] = [feed.seen, 0, 0];
+  let [failures, dueAt] = [0, 0];
+  /** The last event that the program is in step with; null: of none on this line. */
+  let covered: number | null = null;
   /** The last event when a step was tried last; null: a step is due. */
   let tried: number | null = null;
   while (!stop.aborted && !feed.isOver) {
@@ -176,7 +181,7 @@ async function followSession(
     tried = feed.seen;
     const stepped = await takeStep(port, session, feed, covered, options);
     if (stepped.ok) [covered, failures] = [tried, 0];
-    else if (!session.isDeployed && covered === feed.seen && failures === 0) return stepped;
+    else if (!session.isDeployed && covered === null) return stepped;
     else failures += 1;
     dueAt = clock.now() + retryAfter(failures);
   }
@@ -215,8 +220,10 @@ export async function runWatch(
       feed.ring();
     });
     const done = await attempt(() => followSession(port, session, feed, options, stop));
+    const isHopeless = !done.ok && isFirst && !session.isDeployed;
+    if (isHopeless) await session.abandon();
     await session.close();
-    if (!done.ok && isFirst && !session.isDeployed) return done;
+    if (isHopeless) return done;
     isFirst = false;
     failures = done.ok ? 0 : failures + 1;
     if (stop.aborted) break;
