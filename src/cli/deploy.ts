@@ -6,14 +6,24 @@ import { isTcamProfile } from '../backends/tcam/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
+import { confirmStep, lastEvent } from '../deploy/guard.ts';
+import { readBase } from '../deploy/in-place.ts';
+import { deployPaths } from '../deploy/paths.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview, renderTables } from '../deploy/render-report.ts';
 import { statusXdp } from '../deploy/status.ts';
-import { deployTables, previewTables, type TablesReport } from '../deploy/tables.ts';
+import {
+  deployTables,
+  previewTables,
+  type TablesReport,
+  type TablesRequest,
+} from '../deploy/tables.ts';
 import { statusTables } from '../deploy/tables-status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Situation } from '../plan/place.ts';
+import type { TcamProfile, XdpProfile } from '../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type DeployRecord, type PlanningOptions, recordOf, writeRecord } from './deploy-record.ts';
 import { createCompiler, type RequestOptions } from './deploy-request.ts';
 import { createTablesCompiler, tablesMode } from './deploy-tables.ts';
 import { EXIT, unwrapResult } from './exit.ts';
@@ -51,16 +61,39 @@ const KIND_OF: Readonly<Record<XdpMode, string>> = {
   'offload-tc': 'xdp-offload',
 };
 
-function profileName(command: Command, options: DeployOptions): string {
+function profileName(command: Command, options: PlanningOptions): string {
   const [name, second] = options.profile;
   if (second !== undefined) refuseUsage(command, 'deploy loads one program: give one --profile');
   const chosen = name ?? PROFILE_OF[options.mode];
   return chosen ?? refuseUsage(command, `--mode ${options.mode} needs --profile: which NIC is it?`);
 }
 
+/** The profile of the mode, or the one that is given; null where it cannot be read, which is said. */
+export async function chooseProfile(
+  command: Command,
+  options: PlanningOptions,
+): Promise<XdpProfile | null> {
+  const name = profileName(command, options);
+  const profile = unwrapResult(await loadProfiles([name]))?.[0];
+  if (profile === undefined) return null;
+  if (isXdpProfile(profile) && profile.kind === KIND_OF[options.mode]) return profile;
+  const message = `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`;
+  return refuseUsage(command, message);
+}
+
+/** Adds `--mode`. */
+export function addModeOption(command: Command): Command {
+  return command.addOption(
+    new Option('--mode <MODE>', 'where the program runs')
+      .choices(['native', 'generic', 'offload', 'offload-tc'])
+      .default('native'),
+  );
+}
+
 const LONGEST_WAIT = 86_400; // a day
 
-function parseSeconds(text: string): number {
+/** For commander: whole seconds, a day at most. */
+export function parseSeconds(text: string): number {
   const seconds = Number(text);
   if (/^\d+$/.test(text) && seconds <= LONGEST_WAIT) return seconds;
   throw new InvalidArgumentError(`A whole number of seconds, ${LONGEST_WAIT} at most.`);
@@ -98,11 +131,13 @@ async function isAgreed(question: string, options: DeployOptions): Promise<boole
 
 const NOT_AGREED = errorAt('deploy/not-agreed', 'nothing was changed');
 
-/** How something of one kind is compiled and deployed. */
+/** How something of one kind is compiled for a machine and deployed there. */
 interface Deploying<R extends { readonly device: string }> {
-  readonly compile: (situation: Situation) => Result<R>;
+  readonly compile: (transport: Transport, situation: Situation) => Promise<Result<R>>;
   readonly preview: (transport: Transport, request: R) => Promise<Result<DeployPreview>>;
   readonly deploy: (transport: Transport, request: R) => Promise<Result<Report>>;
+  /** What is kept of the options for `watch`. */
+  readonly record: ((situation: Situation) => Promise<Result<DeployRecord>>) | null;
 }
 
 /** What was shown is done, and nothing else. */
@@ -119,6 +154,8 @@ async function deployAsShown<R extends { readonly device: string }>(
   return deploy(transport, { ...request, basis: shown.value.basis });
 }
 
+type Report = DeployReport | DeployPreview | TablesReport;
+
 /** Compiles for the machine as it is, and deploys there; or says what that would do. */
 async function deployOn<R extends { readonly device: string }>(
   command: Command,
@@ -129,13 +166,16 @@ async function deployOn<R extends { readonly device: string }>(
   isAsking: boolean,
 ): Promise<Result<Report>> {
   const { transport } = machine;
+  const { dev = '' } = options;
+  // What the ruleset becomes after this may not be what is read of it.
+  const event = await lastEvent(transport, deployPaths(), dev);
   const read = await situationOn(command, machine, given, options, true);
   if (!read.ok) return read;
   const settled = await settleFlows(transport, read.value, options);
   if (!settled.ok) return settled;
   const granted = checkGranted(settled.value);
   if (!granted.ok) return granted;
-  const compiled = deploying.compile(granted.value);
+  const compiled = await deploying.compile(transport, granted.value);
   if (!compiled.ok) return compiled;
   const request = compiled.value;
   const run = (): Promise<Result<Report>> => {
@@ -145,15 +185,51 @@ async function deployOn<R extends { readonly device: string }>(
       : deploying.deploy(transport, request);
   };
   const done = await run();
+  if (done.ok && options.dryRun !== true && deploying.record !== null) {
+    const record = await deploying.record(granted.value);
+    if (!record.ok) return record;
+    await writeRecord(transport, dev, record.value);
+    if (event !== null) await confirmStep(transport, deployPaths(), dev, event);
+  }
   const before = [...read.diagnostics, ...settled.diagnostics, ...compiled.diagnostics];
   return { ...done, diagnostics: [...before, ...done.diagnostics] };
 }
 
-type Report = DeployReport | DeployPreview | TablesReport;
-
 function render(report: Report): string {
   if ('steps' in report) return renderPreview(report);
   return 'chain' in report ? renderTables(report) : renderDeploy(report);
+}
+
+/** Programs for the host or a card. */
+function deployingXdp(profile: XdpProfile, options: DeployOptions): Deploying<DeployRequest> {
+  const compile = createCompiler(profile, options);
+  return {
+    compile: async (transport, situation) => {
+      // What waits to be confirmed is a program of its own, which the machine can take back.
+      const { device } = situation.facts;
+      const running = options.confirm === undefined ? await readBase(transport, device) : null;
+      return compile(situation, running);
+    },
+    preview: previewDeploy,
+    deploy: deployXdp,
+    record: ({ facts }) => recordOf(profile, options, facts.conntrackFresh),
+  };
+}
+
+/** Rows of a TCAM, as filters of tc. */
+function deployingTables(
+  command: Command,
+  profile: TcamProfile,
+  options: DeployOptions,
+): Deploying<TablesRequest> {
+  const mode = tablesMode(command, profile, options.mode);
+  const compile = createTablesCompiler(profile, { ...options, mode });
+  return {
+    compile: async (_, situation) => compile(situation),
+    preview: previewTables,
+    deploy: deployTables,
+    record: null,
+  };
 }
 
 async function runDeploy(
@@ -163,25 +239,17 @@ async function runDeploy(
 ): Promise<void> {
   const { dev } = options;
   if (dev === undefined) refuseUsage(command, 'deploy where? Give --dev IF.');
-  const name = profileName(command, options);
-  const profiles = unwrapResult(await loadProfiles([name]));
-  const profile = profiles?.[0];
-  if (profile === undefined) return;
-  if (isTcamProfile(profile)) {
-    const mode = tablesMode(command, profile, options.mode);
-    const compile = createTablesCompiler(profile, { ...options, mode });
-    const deploying = { compile, preview: previewTables, deploy: deployTables };
-    return deployEverywhere(command, path, options, deploying);
+  const [name] = options.profile;
+  const named = name === undefined ? null : unwrapResult(await loadProfiles([name]))?.[0];
+  if (named === undefined) return;
+  if (named !== null && isTcamProfile(named)) {
+    if (options.profile.length > 1)
+      refuseUsage(command, 'deploy loads one table: give one --profile');
+    return deployEverywhere(command, path, options, deployingTables(command, named, options));
   }
-  if (!isXdpProfile(profile) || profile.kind !== KIND_OF[options.mode]) {
-    refuseUsage(
-      command,
-      `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`,
-    );
-  }
-  const compile = createCompiler(profile, options);
-  const deploying = { compile, preview: previewDeploy, deploy: deployXdp };
-  await deployEverywhere<DeployRequest>(command, path, options, deploying);
+  const profile = await chooseProfile(command, options);
+  if (profile === null) return;
+  await deployEverywhere(command, path, options, deployingXdp(profile, options));
 }
 
 async function deployEverywhere<R extends { readonly device: string }>(
@@ -222,13 +290,8 @@ async function isDeployed({ transport }: Machine, device: string): Promise<Resul
 
 /** `deploy`: compile for this machine's device, attach, replace what was there before. */
 export function addDeployCommand(program: Command): void {
-  addFleetOptions(addCommonOptions(program.command('deploy')), true)
+  addModeOption(addFleetOptions(addCommonOptions(program.command('deploy')), true))
     .description('compile for a device of this machine, or of others, and attach, atomically')
-    .addOption(
-      new Option('--mode <MODE>', 'where the program runs')
-        .choices(['native', 'generic', 'offload', 'offload-tc'])
-        .default('native'),
-    )
     .addOption(
       new Option(
         '--confirm <SECONDS>',

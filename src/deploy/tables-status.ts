@@ -79,6 +79,7 @@ export async function statusTables(
             ...{ rulesetChecksum: current.rulesetChecksum, generation: current.origin },
           },
     drift: [...drift, ...(trial === null ? [] : [trial])],
+    step: null,
     kept: await listTables(transport, paths, device),
     counters: state === null ? [] : reportCounters(owners, split, nft.ok ? nft.value : []),
   };

@@ -3,7 +3,7 @@ import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { inspectDevice } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { withDeviceLock } from './lock.ts';
-import { checkMachine, readBootId, warning } from './machine.ts';
+import { checkMachine, warning } from './machine.ts';
 import { carryCounts, NOTHING, type OwnerCount, sumByOwner } from './owner-counts.ts';
 import type { DeployPaths } from './paths.ts';
 import {
@@ -41,6 +41,12 @@ function resolveTables(state: TablesState, chain: number | null): TablesState {
   const { previous } = state;
   if (previous === null || chain !== chainOf(previous.generation)) return state;
   return { ...state, current: previous, previous: state.current, isTrial: false };
+}
+
+/** An id that changes with every boot; state of another boot describes nothing that still is. */
+async function readBootId(transport: Transport): Promise<string> {
+  const { stdout } = await transport.run(['cat', '/proc/sys/kernel/random/boot_id']);
+  return stdout.trim();
 }
 
 /** Looks at everything and changes nothing. */
