@@ -16,12 +16,13 @@ import {
   objectFile,
   pinDirectory,
   selfTestDirectory,
+  trialDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
-import { claimTrial, forgetTrials, readTrial } from './trial.ts';
+import { claimTrial, readTrial } from './trial.ts';
 
 export interface UndeployRequest {
   readonly device: string;
@@ -84,15 +85,17 @@ async function undeployLocked(
       : await collectCounts(transport, paths, state, true);
   if (!counts.ok) return counts;
   const sums = sumByOwner([...counts.value.now, ...counts.value.before]);
-  const pins = pinDirectory(paths, device);
-  await transport.run(['rm', '-rf', '--one-file-system', '--', pins]);
+  const kept = [
+    pinDirectory(paths, device),
+    trialDirectory(paths, device),
+    historyDirectory(paths, device),
+    selfTestDirectory(paths, device),
+  ];
+  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   // Only when this was the last device.
   await transport.run(['rmdir', '--ignore-fail-on-non-empty', `${paths.bpffs}/nft-offload`]);
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
-  await forgetTrials(transport, paths, device);
-  const kept = [historyDirectory(paths, device), selfTestDirectory(paths, device)];
-  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,
