@@ -7,6 +7,7 @@ import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING } from './owner-counts.ts';
 import { type DeployPaths, generationPaths, mapPin, selfTestDirectory } from './paths.ts';
 import { parseCounters } from './read-counters.ts';
+import { printBytes } from './shell.ts';
 import type { CounterLayoutJson, selfTestSchema } from './state.ts';
 import type { Transport } from './transport.ts';
 
@@ -19,14 +20,6 @@ test ! -e "$1" || rm -rf -- "$1"
 mkdir -p -- "$1" && cd -- "$1" || exit 1
 trap 'rm -rf -- "$1"' EXIT
 `;
-
-/** `printf` of every shell makes these bytes of it. */
-function escapeBytes(hex: string): string {
-  return Buffer.from(hex, 'hex').reduce(
-    (text, byte) => `${text}\\0${byte.toString(8).padStart(3, '0')}`,
-    '',
-  );
-}
 
 /** A line between what the frames did and what became of the counters. */
 const BETWEEN = '-- counters to zero';
@@ -56,7 +49,7 @@ interface SelfTest {
 function writeScript(test: SelfTest, program: string, counterPin: string | null): string {
   const { frames, counters } = test;
   const files = frames.map(
-    ({ frame }, at) => `printf %b '${escapeBytes(frame)}' >${at} || exit 1\n`,
+    ({ frame }, at) => `printf %b '${printBytes(Buffer.from(frame, 'hex'))}' >${at} || exit 1\n`,
   );
   const entries = counters === null ? [] : touchedEntries(frames, counters).map(keyBytes);
   const batch = [

@@ -56,6 +56,10 @@ const deploymentSchema = z.object({
   /** We made the place for filters of tc, so it goes when the program goes. */
   ownQdisc: z.boolean().default(false),
   rulesetChecksum: z.string(),
+  /** The generation of its tables, see `LiveProgram`; null where they cannot be changed. */
+  tables: whole.nullable().default(null),
+  /** Its tables are being changed, or a change of them failed: whether it was made is not known. */
+  changing: z.boolean().default(false),
   layout: counterLayoutSchema.nullable(),
   /** Slot `i` of the counters counts for owner `i`. */
   owners: z.array(ownerSchema),

@@ -14,9 +14,11 @@ import {
   deployPaths,
   historyDirectory,
   objectFile,
+  optionsFile,
   pinDirectory,
   selfTestDirectory,
   trialDirectory,
+  watchDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
@@ -86,6 +88,9 @@ async function undeployLocked(
   if (!counts.ok) return counts;
   const sums = sumByOwner([...counts.value.now, ...counts.value.before]);
   const kept = [
+    // The guard ends when its directory is gone.
+    watchDirectory(paths, device),
+    optionsFile(paths, device),
     pinDirectory(paths, device),
     trialDirectory(paths, device),
     historyDirectory(paths, device),

@@ -30,7 +30,7 @@ function fakeTransport(
       return { code: 0, stdout: '', stderr: '', ...answer(argv) };
     },
     async hold() {
-      return { line: 'locked', release: async () => {} };
+      return { line: 'locked', ended: Promise.resolve(), release: async () => {} };
     },
     async writeFile(path) {
       log.push(`write ${path}`);
@@ -289,6 +289,7 @@ it('prints names without control characters', () => {
     format: 'nft-offload/status@1',
     device: 'e\u001b[2Jth',
     attachment: { kind: 'foreign', programs: [{ mode: 'generic', id: 3, name: 'x' }] },
+    step: null,
     drift: [{ code: 'deploy/replaced', message: 'somebody replaced it' }],
     kept: [],
     counters: [],
