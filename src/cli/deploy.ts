@@ -5,13 +5,17 @@ import { isXdpProfile } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
+import { confirmStep, lastEvent } from '../deploy/guard.ts';
 import { readBase } from '../deploy/in-place.ts';
+import { deployPaths } from '../deploy/paths.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
 import { statusXdp } from '../deploy/status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Situation } from '../plan/place.ts';
+import type { XdpProfile } from '../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type PlanningOptions, recordOf, writeRecord } from './deploy-record.ts';
 import { type CompileForDevice, createCompiler, type RequestOptions } from './deploy-request.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
@@ -48,16 +52,39 @@ const KIND_OF: Readonly<Record<XdpMode, string>> = {
   'offload-tc': 'xdp-offload',
 };
 
-function profileName(command: Command, options: DeployOptions): string {
+function profileName(command: Command, options: PlanningOptions): string {
   const [name, second] = options.profile;
   if (second !== undefined) refuseUsage(command, 'deploy loads one program: give one --profile');
   const chosen = name ?? PROFILE_OF[options.mode];
   return chosen ?? refuseUsage(command, `--mode ${options.mode} needs --profile: which NIC is it?`);
 }
 
+/** The profile of the mode, or the one that is given; null where it cannot be read, which is said. */
+export async function chooseProfile(
+  command: Command,
+  options: PlanningOptions,
+): Promise<XdpProfile | null> {
+  const name = profileName(command, options);
+  const profile = unwrapResult(await loadProfiles([name]))?.[0];
+  if (profile === undefined) return null;
+  if (isXdpProfile(profile) && profile.kind === KIND_OF[options.mode]) return profile;
+  const message = `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`;
+  return refuseUsage(command, message);
+}
+
+/** Adds `--mode`. */
+export function addModeOption(command: Command): Command {
+  return command.addOption(
+    new Option('--mode <MODE>', 'where the program runs')
+      .choices(['native', 'generic', 'offload', 'offload-tc'])
+      .default('native'),
+  );
+}
+
 const LONGEST_WAIT = 86_400; // a day
 
-function parseSeconds(text: string): number {
+/** For commander: whole seconds, a day at most. */
+export function parseSeconds(text: string): number {
   const seconds = Number(text);
   if (/^\d+$/.test(text) && seconds <= LONGEST_WAIT) return seconds;
   throw new InvalidArgumentError(`A whole number of seconds, ${LONGEST_WAIT} at most.`);
@@ -115,11 +142,15 @@ async function deployOn(
   command: Command,
   machine: Machine,
   given: Given,
+  profile: XdpProfile,
   compile: CompileForDevice,
   options: DeployOptions,
   isAsking: boolean,
 ): Promise<Result<Report>> {
   const { transport } = machine;
+  const { dev = '' } = options;
+  // What the ruleset becomes after this may not be what is read of it.
+  const event = await lastEvent(transport, deployPaths(), dev);
   const read = await situationOn(command, machine, given, options, true);
   if (!read.ok) return read;
   const settled = await settleFlows(transport, read.value, options);
@@ -137,6 +168,12 @@ async function deployOn(
     return isAsking ? deployAsShown(transport, request, options) : deployXdp(transport, request);
   };
   const done = await run();
+  if (done.ok && options.dryRun !== true) {
+    const record = await recordOf(profile, options, granted.value.facts.conntrackFresh);
+    if (!record.ok) return record;
+    await writeRecord(transport, dev, record.value);
+    if (event !== null) await confirmStep(transport, deployPaths(), dev, event);
+  }
   const before = [...read.diagnostics, ...settled.diagnostics, ...compiled.diagnostics];
   return { ...done, diagnostics: [...before, ...done.diagnostics] };
 }
@@ -152,16 +189,8 @@ async function runDeploy(
 ): Promise<void> {
   const { dev } = options;
   if (dev === undefined) refuseUsage(command, 'deploy where? Give --dev IF.');
-  const name = profileName(command, options);
-  const profiles = unwrapResult(await loadProfiles([name]));
-  const profile = profiles?.[0];
-  if (profile === undefined) return;
-  if (!isXdpProfile(profile) || profile.kind !== KIND_OF[options.mode]) {
-    refuseUsage(
-      command,
-      `profile ${profile.name} is ${profile.kind}, not for --mode ${options.mode}`,
-    );
-  }
+  const profile = await chooseProfile(command, options);
+  if (profile === null) return;
   const given = unwrapResult(await readGiven(command, path, options));
   if (given === null) return;
   const many = options.host.length > 1 || options.inventory !== undefined;
@@ -173,7 +202,7 @@ async function runDeploy(
   }
   const compile = createCompiler(profile, options);
   await runOnMachines<Report>(command, options, {
-    run: (machine) => deployOn(command, machine, given, compile, options, isAsking),
+    run: (machine) => deployOn(command, machine, given, profile, compile, options, isAsking),
     render,
     isWell: (machine) => isDeployed(machine, dev),
   });
@@ -192,13 +221,8 @@ async function isDeployed({ transport }: Machine, device: string): Promise<Resul
 
 /** `deploy`: compile for this machine's device, attach, replace what was there before. */
 export function addDeployCommand(program: Command): void {
-  addFleetOptions(addCommonOptions(program.command('deploy')), true)
+  addModeOption(addFleetOptions(addCommonOptions(program.command('deploy')), true))
     .description('compile for a device of this machine, or of others, and attach, atomically')
-    .addOption(
-      new Option('--mode <MODE>', 'where the program runs')
-        .choices(['native', 'generic', 'offload', 'offload-tc'])
-        .default('native'),
-    )
     .addOption(
       new Option(
         '--confirm <SECONDS>',

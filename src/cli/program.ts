@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   confirm: async () => (await import('./confirm.ts')).addConfirmCommand,
   rollback: async () => (await import('./confirm.ts')).addRollbackCommand,
   undeploy: async () => (await import('./undeploy.ts')).addUndeployCommand,
+  watch: async () => (await import('./watch.ts')).addWatchCommand,
   profiles: async () => (await import('./profiles.ts')).addProfilesCommand,
 };
 

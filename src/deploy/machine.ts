@@ -106,6 +106,12 @@ export function warning(code: string, message: string, help: string | null = nul
 
 /** Makes sure that a BPF file system is mounted at `path`. */
 export async function mountBpffs(transport: Transport, path: string): Promise<Result<null>> {
+  if (!/^[\w./%+:@-]+$/.test(path)) {
+    const message = `${JSON.stringify(path)} cannot be where programs are pinned: bpftool takes its commands apart at blanks and quotes`;
+    return fail(
+      errorAt('deploy/bad-path', message, { help: 'set NFT_OFFLOAD_BPFFS to a plain path' }),
+    );
+  }
   const type = await transport.run(['stat', '-f', '-c', '%T', path]);
   if (type.code === 0 && type.stdout.trim() === 'bpf_fs') return succeed(null);
   const made = await runStep(transport, 'deploy/no-bpffs', `make ${path}`, ['mkdir', '-p', path]);

@@ -82,3 +82,13 @@ export function patchDirectory(paths: DeployPaths, device: string): string {
 export function trialDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.trial`;
 }
+
+/** Files of the guard that follows changes of the ruleset. */
+export function watchDirectory(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.watch`;
+}
+
+/** What a deployment was made with, so that it can be made again. */
+export function optionsFile(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.options`;
+}

@@ -68,13 +68,16 @@ export function renderPreview({ steps, changes }: DeployPreview): string {
 /** What went, and what it had counted. */
 export function renderUndeploy(report: UndeployReport): string {
   const { device, removed, left, counters } = report;
+  const counted = counters.filter(({ hardware }) => hardware.packets > 0 || hardware.bytes > 0);
+  const zero = counters.length - counted.length;
   return renderLines([
     `${device}: ${removed === null ? 'nothing to remove' : `${formatProgram(removed)} removed`}`,
     ...left.map((program) => `${device}: the ${formatProgram(program)} stays`),
-    ...counters.map((counter) => {
+    ...counted.map((counter) => {
       const { packets, bytes } = counter.hardware;
       return `${formatOwner(counter)}: ${packets} packets, ${bytes} bytes`;
     }),
+    ...(zero === 0 ? [] : [`${zero} ${zero === 1 ? 'counter' : 'counters'} counted nothing`]),
   ]);
 }
 

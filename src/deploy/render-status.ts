@@ -1,4 +1,5 @@
 import { formatProgram } from './attachment.ts';
+import type { StepReport } from './guard.ts';
 import { formatOwner } from './owner-counts.ts';
 import type { AttachmentReport, CountJson, StatusReport } from './status.ts';
 
@@ -17,6 +18,16 @@ function renderAttachment(attachment: AttachmentReport): readonly string[] {
         ...attachment.beside.map((program) => `beside it the ${formatProgram(program)}`),
       ];
   }
+}
+
+function renderStep({ step, seconds, reason, off, guarded }: StepReport): readonly string[] {
+  const why = reason === null ? 'the ruleset has changed' : reason;
+  const since = new Date(Date.now() - seconds * 1000).toISOString();
+  return [
+    step === 'in' ? `in step since ${since}` : `out of step for ${seconds.toFixed(1)} s: ${why}`,
+    ...(off === null ? [] : [`the program was taken off: ${off}`]),
+    ...(guarded ? [] : ['no guard: changes of the ruleset go unnoticed; start `watch` again']),
+  ];
 }
 
 function cells(count: CountJson | null): readonly string[] {
@@ -66,6 +77,9 @@ export function renderStatus(report: StatusReport): string {
   ]);
   const lines = [
     ...renderAttachment(report.attachment).map((line) => `${report.device}: ${line}`),
+    ...(report.step === null ? [] : renderStep(report.step)).map(
+      (line) => `${report.device}: ${line}`,
+    ),
     ...report.drift.map(({ code, message }) => `drift[${code}] ${message}`),
     ...(report.kept.length < 2 ? [] : [`kept: generations ${report.kept.join(', ')}`]),
     ...(table.length === 0 ? [] : ['', ...alignColumns([heading, ...table])]),

@@ -1,6 +1,7 @@
 import { fail, type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { type AttachedProgram, formatProgram } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
+import { readStep, type StepReport } from './guard.ts';
 import { listKept } from './history.ts';
 import { checkMachine, warning } from './machine.ts';
 import { readNftCounts } from './nft-counters.ts';
@@ -58,6 +59,8 @@ export interface StatusReport {
   readonly attachment: AttachmentReport;
   /** Where the machine is not as it was left by the last deployment. */
   readonly drift: readonly Reason[];
+  /** Whether it is in step with the live ruleset; null where nobody watches that. */
+  readonly step: StepReport | null;
   /** Generations that `rollback --to` can go back to, the newest first. */
   readonly kept: readonly number[];
   readonly counters: readonly CounterReport[];
@@ -84,7 +87,8 @@ function describeDrift(survey: Survey, pinned: boolean): readonly Reason[] {
     add('device-replaced', `${name} is not the device that was deployed to: it was made anew`);
   }
   if (!pinned) add('pin-gone', 'the pinned program and its counters were removed');
-  if (ours !== null) return drift;
+  // With the device all that was attached to it went.
+  if (ours !== null || device.ifindex === 0) return drift;
   const instead = foreign.map(formatProgram).join(' and ');
   if (instead !== '')
     add('replaced', `somebody replaced program ${state.current.programId} by ${instead}`);
@@ -155,6 +159,7 @@ export async function statusXdp(
     device,
     attachment: reportAttachment(ours, foreign, state, pin?.loadedAt ?? 0),
     drift: [...describeDrift(survey, pin !== null), ...(trial === null ? [] : [trial])],
+    step: await readStep(transport, paths, device),
     kept: await listKept(transport, paths, device),
     counters: state === null ? [] : reportCounters(state, counts.value, nft.ok ? nft.value : []),
   };

@@ -18,9 +18,9 @@ export interface Transport {
   /**
    * Starts a program that goes on while it is wanted, and waits for its first line; null when it ends
    * before it says one. Its input ends when it is let go, and when this process or the line to the
-   * machine is gone; until then it gets a line every ten seconds.
+   * machine is gone; until then it gets a line every ten seconds. `onLine` gets every line.
    */
-  hold(argv: readonly string[]): Promise<Held | null>;
+  hold(argv: readonly string[], onLine?: (line: string) => void): Promise<Held | null>;
   /** Makes missing directories; the file appears complete or not at all, readable by its owner. */
   writeFile(path: string, content: Uint8Array): Promise<void>;
   /** Null when there is no such file. */
@@ -33,6 +33,8 @@ export interface Transport {
 export interface Held {
   /** Its first line. */
   readonly line: string;
+  /** Settles when it has ended, for whatever reason. */
+  readonly ended: Promise<void>;
   /** Ends its input and waits for its end. */
   release(): Promise<void>;
 }
@@ -41,7 +43,11 @@ export interface Held {
 const SIGN_OF_LIFE = 10_000;
 
 /** Holds a program by its input and output; see `Transport.hold`. */
-export function holdStream(input: Writable, output: Readable): Promise<Held | null> {
+export function holdStream(
+  input: Writable,
+  output: Readable,
+  onLine: (line: string) => void = () => {},
+): Promise<Held | null> {
   const alive = setInterval(() => input.write('\n'), SIGN_OF_LIFE);
   alive.unref();
   input.on('error', () => {}); // its output ends as well
@@ -54,9 +60,12 @@ export function holdStream(input: Writable, output: Readable): Promise<Held | nu
   return new Promise((resolve) => {
     let said = '';
     output.on('data', (data: Buffer) => {
-      said += data.toString('utf8');
-      const end = said.indexOf('\n');
-      if (end >= 0) resolve({ line: said.slice(0, end), release });
+      const lines = (said + data.toString('utf8')).split('\n');
+      said = lines.pop() ?? '';
+      for (const line of lines) {
+        resolve({ line, ended, release });
+        onLine(line);
+      }
     });
     void ended.then(() => {
       clearInterval(alive);
@@ -89,11 +98,11 @@ export function openLocalTransport(options: LocalTransportOptions = {}): Transpo
       const reason = stderr || `${program} did not end by itself`;
       return { code: started ? 1 : NOT_FOUND, stdout, stderr: reason };
     },
-    async hold(argv) {
+    async hold(argv, onLine) {
       const [program = '', ...args] = [...prefix, ...argv];
       const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] });
       child.on('error', () => {}); // its output closes
-      return holdStream(child.stdin, child.stdout);
+      return holdStream(child.stdin, child.stdout, onLine);
     },
     async writeFile(path, content) {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });

@@ -14,8 +14,10 @@ import {
   deployPaths,
   historyDirectory,
   objectFile,
+  optionsFile,
   pinDirectory,
   selfTestDirectory,
+  watchDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
@@ -91,7 +93,11 @@ async function undeployLocked(
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
   await forgetTrials(transport, paths, device);
-  const kept = [historyDirectory(paths, device), selfTestDirectory(paths, device)];
+  // The guard ends when its directory is gone.
+  const kept = [
+    ...[historyDirectory(paths, device), selfTestDirectory(paths, device)],
+    ...[watchDirectory(paths, device), optionsFile(paths, device)],
+  ];
   await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',

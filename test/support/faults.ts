@@ -51,8 +51,8 @@ function intercept(
       await kill?.();
       return LOST;
     },
-    async hold(argv) {
-      const held = await transport.hold(argv);
+    async hold(argv, onLine) {
+      const held = await transport.hold(argv, onLine);
       kill = held === null ? null : () => held.release();
       return held;
     },

@@ -186,10 +186,10 @@ function createTransport(client: Client, { prefix, shell: first }: RootShell): T
       const result = await (isShort ? inShell(argv, input) : onChannel(argv, input));
       return { ...result, stdout: result.stdout.toString('utf8') };
     },
-    async hold(argv) {
+    async hold(argv, onLine) {
       // Beside the gate: it stays open while other commands run.
       const opened = await openChannel(client, formatCommand(argv, prefix), (channel) => ({
-        held: holdStream(channel, channel),
+        held: holdStream(channel, channel, onLine),
       }));
       return opened?.held ?? null;
     },
