@@ -69,6 +69,8 @@ export interface TierOptions {
   readonly structure?: Structure;
   /** What `specialise` makes of the classifier for this tier, where that is known already. */
   readonly specialised?: Specialised;
+  /** What runs already, as its artifact says (`live`): the backend may change it instead of replacing it. */
+  readonly base?: object;
 }
 
 /** What entries of a classifier will take, before anything is compiled. */

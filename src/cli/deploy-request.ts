@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { PROGRAM, type XdpArtifact } from '../backends/ebpf-offload/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import type { DeployRequest } from '../deploy/deploy.ts';
-import { ownerOf } from '../deploy/owner-counts.ts';
+import type { DeployedBase, InPlaceBase } from '../deploy/in-place.ts';
+import { type CounterOwner, ownerOf } from '../deploy/owner-counts.ts';
 import type { SelfTestFrame } from '../deploy/self-test.ts';
 import { formatRuleId, type Ruleset } from '../ir/ruleset.ts';
 import { makeCheckFrames } from '../plan/check-frames.ts';
@@ -65,13 +66,24 @@ function rulesOf({ artifact }: PlacedXdp): readonly string[] {
   return [...new Map(lines).values()];
 }
 
+/** Who counts in each slot; what rules counted that are gone and had no handle belongs to their chain. */
+function ownersOf({ owners, live }: XdpArtifact): readonly CounterOwner[] {
+  return owners.map((counter, slot) => {
+    const owner = ownerOf(counter);
+    const isGone = live?.counters?.retired.has(slot) === true && owner.name === null;
+    return isGone && owner.handle === null ? { ...owner, index: null } : owner;
+  });
+}
+
 function requestOf(
   placed: PlacedXdp,
   situation: Situation,
   rulesetChecksum: string,
   options: RequestOptions,
+  base: InPlaceBase | null,
 ): DeployRequest {
   const { artifact } = placed;
+  const { patch, live } = artifact;
   const { device } = situation.facts;
   return {
     device,
@@ -80,7 +92,7 @@ function requestOf(
     program: PROGRAM,
     maps: mapsOf(artifact),
     counters: artifact.counters,
-    owners: artifact.owners.map(ownerOf),
+    owners: ownersOf(artifact),
     rulesetChecksum,
     frames: framesOf(placed, situation),
     rules: rulesOf(placed),
@@ -88,25 +100,37 @@ function requestOf(
     force: options.force === true,
     origin: null,
     confirm: options.confirm ?? null,
+    ...(patch === null || base === null ? {} : { update: { base, patch } }),
+    ...(live === null ? {} : { live: { program: live, tables: live.generation } }),
   };
 }
 
-/** Compiles for the device of one machine. */
-export type CompileForDevice = (situation: Situation) => Result<DeployRequest>;
+/** Compiles for the device of one machine, where it may, as a change of what runs there. */
+export type CompileForDevice = (
+  situation: Situation,
+  running?: DeployedBase | null,
+) => Result<DeployRequest>;
 
 /** Compiles for machines; those that have the same ruleset and facts get the same. */
 export function createCompiler(profile: Profile, options: RequestOptions): CompileForDevice {
   const known = new Map<string, Result<DeployRequest>>();
   const hook = options.mode === 'offload-tc' ? 'tc' : 'xdp';
-  return (situation) => {
+  return (situation, running = null) => {
     const { ruleset, ...rest } = situation;
     const checksum = checksumOf(ruleset);
+    if (running !== null) {
+      const { base, live } = running;
+      const changed = placeXdp({ ...situation, hook, base: live }, profile);
+      return changed.ok
+        ? succeed(requestOf(changed.value, situation, checksum, options, base), changed.diagnostics)
+        : changed;
+    }
     const key = `${checksum} ${toText(rest)}`;
     const before = known.get(key);
     if (before !== undefined) return before;
     const placed = placeXdp({ ...situation, hook }, profile);
     const compiled = placed.ok
-      ? succeed(requestOf(placed.value, situation, checksum, options), placed.diagnostics)
+      ? succeed(requestOf(placed.value, situation, checksum, options, null), placed.diagnostics)
       : placed;
     known.set(key, compiled);
     return compiled;

@@ -6,6 +6,7 @@ import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
 import { confirmStep, lastEvent } from '../deploy/guard.ts';
+import { readBase } from '../deploy/in-place.ts';
 import { deployPaths } from '../deploy/paths.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
 import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
@@ -156,7 +157,10 @@ async function deployOn(
   if (!settled.ok) return settled;
   const granted = checkGranted(settled.value);
   if (!granted.ok) return granted;
-  const compiled = compile(granted.value);
+  // What waits to be confirmed is a program of its own, which the machine can take back.
+  const device = granted.value.facts.device;
+  const running = options.confirm === undefined ? await readBase(transport, device) : null;
+  const compiled = compile(granted.value, running);
   if (!compiled.ok) return compiled;
   const request = compiled.value;
   const run = (): Promise<Result<Report>> => {

@@ -1,22 +1,17 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
+import { checkDeviceName } from '../deploy/device-name.ts';
 import { parseTarget, type SshTarget } from '../deploy/ssh/target.ts';
 import { openLocalTransport, type Transport } from '../deploy/transport.ts';
 import type { Result } from '../support/diagnostics.ts';
 import { succeed } from '../support/diagnostics.ts';
 import { askSecret } from './ask-secret.ts';
 
-/** IFNAMSIZ, include/uapi/linux/if.h, less the closing zero. */
-const LONGEST_DEVICE = 15;
-
 /** `--dev`, for commander. */
 export function parseDevice(text: string): string {
-  if (text === '' || text.length > LONGEST_DEVICE || /[\s/]/.test(text)) {
-    throw new InvalidArgumentError(
-      `A device name has 1 to ${LONGEST_DEVICE} letters, no blank, no /.`,
-    );
-  }
-  return text;
+  const bad = checkDeviceName(text);
+  if (bad === null) return text;
+  throw new InvalidArgumentError(`${bad.message}: ${bad.help}.`);
 }
 
 /** Adds a `--dev` that must be given. */

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=64
+#!/usr/bin/env node
 import { CommanderError } from 'commander';
 import { EXIT } from './exit.ts';
 import { createProgram } from './program.ts';

@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { checkDeviceName } from './device-name.ts';
+import { program, readJson } from './looks.ts';
 import { complaint, missingTool, parseJson, runStep } from './machine.ts';
-import { NOT_FOUND, type Transport } from './transport.ts';
+import { type CommandResult, NOT_FOUND, type Transport } from './transport.ts';
 
 /**
  * Where a program runs: in the driver, in the stack behind it, in the NIC; `offload-tc`: in the NIC as
@@ -67,34 +68,34 @@ const filterSchema = z.array(
   }),
 );
 
+/** What has to be looked at to know a device. */
+export function deviceLooks(device: string) {
+  return {
+    link: program('ip', '-j', '-d', 'link', 'show', 'dev', device),
+    filters: program('tc', '-j', 'filter', 'show', 'dev', device, 'ingress'),
+  };
+}
+
 /** The cls_bpf filters that a NIC runs; none where there is no `tc` or no qdisc for filters. */
-async function inspectFilters(
-  transport: Transport,
-  device: string,
-): Promise<readonly AttachedProgram[]> {
-  const result = await transport.run(['tc', '-j', 'filter', 'show', 'dev', device, 'ingress']);
-  const parsed = filterSchema.safeParse(parseJson(result.stdout));
+function readFilters({ stdout }: CommandResult): readonly AttachedProgram[] {
+  const parsed = filterSchema.safeParse(parseJson(stdout));
   return (parsed.data ?? []).flatMap(({ options }): AttachedProgram[] => {
     const { in_hw = false, prog } = options ?? {};
     return in_hw && prog !== undefined ? [{ mode: 'offload-tc', ...prog }] : [];
   });
 }
 
-/** The device and the programs on it; altered names are refused, since state goes by the real one. */
-export async function inspectDevice(
-  transport: Transport,
+/** The device in what `deviceLooks` saw; altered names are refused, since state goes by the real one. */
+export function readDevice(
   device: string,
-): Promise<Result<DeviceState>> {
-  const bad = checkDeviceName(device);
-  if (bad !== null) return fail(bad);
-  const result = await transport.run(['ip', '-j', '-d', 'link', 'show', 'dev', device]);
-  if (result.code === NOT_FOUND) return fail(missingTool('ip'));
-  if (result.code !== 0) {
+  seen: Readonly<Record<keyof ReturnType<typeof deviceLooks>, CommandResult>>,
+): Result<DeviceState> {
+  if (seen.link.code === NOT_FOUND) return fail(missingTool('ip'));
+  if (seen.link.code !== 0) {
     const help = '`ip link` lists the devices';
-    return fail(errorAt('deploy/no-device', `${device}: ${complaint(result)}`, { help }));
+    return fail(errorAt('deploy/no-device', `${device}: ${complaint(seen.link)}`, { help }));
   }
-  const parsed = linkSchema.safeParse(parseJson(result.stdout));
-  const link = parsed.data?.[0];
+  const link = readJson(seen.link, linkSchema)?.[0];
   if (link === undefined) {
     const message = `\`ip -j link\` says nothing that is understood about ${device}`;
     return fail(errorAt('deploy/strange-output', message));
@@ -106,8 +107,23 @@ export async function inspectDevice(
   const programs = (link.xdp?.attached ?? []).map(({ mode, prog }): AttachedProgram => {
     return { mode: MODE_BY_NUMBER[mode], id: prog.id, name: prog.name };
   });
-  const filters = await inspectFilters(transport, device);
-  return succeed({ name: device, ifindex: link.ifindex, programs: [...programs, ...filters] });
+  const all = [...programs, ...readFilters(seen.filters)];
+  return succeed({ name: device, ifindex: link.ifindex, programs: all });
+}
+
+/** The device and the programs on it. */
+export async function inspectDevice(
+  transport: Transport,
+  device: string,
+): Promise<Result<DeviceState>> {
+  const bad = checkDeviceName(device);
+  if (bad !== null) return fail(bad);
+  const { link, filters } = deviceLooks(device);
+  const seen = {
+    link: await transport.run(link.words),
+    filters: await transport.run(filters.words),
+  };
+  return readDevice(device, seen);
 }
 
 /** `native program 12 "filter"`. */

@@ -69,7 +69,10 @@ export function findChanges(before: Compared, after: Compared): Changes {
 /** Tells whether a device is still as it was: its programs, and what was deployed to it. */
 export function basisOf({ device, state, generations, bootId }: Survey): string {
   const programs = device.programs.map(({ id, mode }) => [id, mode]);
-  const deployed = state === null ? null : [state.current.programId, state.current.generation];
+  const deployed =
+    state === null
+      ? null
+      : [state.current.programId, state.current.generation, state.current.tables];
   const text = JSON.stringify([bootId, device.ifindex, programs, deployed, generations]);
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }

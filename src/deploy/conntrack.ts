@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { parseJson, readSysctls, warning } from './machine.ts';
-import { BRIDGES_HAND_UP, handsUp, linksSchema } from './probe-links.ts';
+import { BRIDGES_HAND_UP, handsUp, type Link, linksSchema } from './probe-links.ts';
 import type { Transport } from './transport.ts';
+
+/** A setting under net/ that counts the flows which connection tracking knows. */
+export const FLOW_COUNT = 'netfilter/nf_conntrack_count';
 
 /** How many flows connection tracking knows, begun or not; null where that cannot be read. */
 export async function countFlows(transport: Transport): Promise<number | null> {
-  return (await readSysctls(transport, ['netfilter/nf_conntrack_count']))?.[0] ?? null;
+  return (await readSysctls(transport, [FLOW_COUNT]))?.[0] ?? null;
 }
 
 /** Packets between the ports of a bridge go through layer-3 chains and make flows known there. */
@@ -18,6 +21,19 @@ async function bridgesTrack(transport: Transport): Promise<boolean> {
   if (bridges === undefined || bridges.some(handsUp)) return true;
   const calls = await Promise.all(BRIDGES_HAND_UP.map((file) => readSysctls(transport, [file])));
   return calls.some((values) => values !== null && values[0] !== 0);
+}
+
+/**
+ * Whether a look at everything together says so too: `bridges` are all there are, and `handUp` what
+ * `BRIDGES_HAND_UP` says, null where there is no br_netfilter.
+ */
+export function knowsNoFlow(
+  count: number | null,
+  bridges: readonly Link[],
+  handUp: readonly number[] | null,
+): boolean {
+  const track = bridges.some(handsUp) || (handUp?.some((value) => value !== 0) ?? false);
+  return count === 0 && (bridges.length === 0 || !track);
 }
 
 /** Connection tracking knows no flow, so none from before the ruleset; see docs/stateful.md. */

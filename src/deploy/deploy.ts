@@ -1,4 +1,5 @@
 import type { CounterLayout } from '../backends/backend.ts';
+import type { LiveProgram } from '../backends/ebpf-offload/live-program.ts';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import {
   type AttachedProgram,
@@ -11,6 +12,7 @@ import { basisOf } from './changes.ts';
 import { checkDeviceName } from './device-name.ts';
 import { foldGoneRules } from './gone-rules.ts';
 import { forgetGeneration, keepGeneration, listKept } from './history.ts';
+import { changeInPlace, type InPlaceReport, type InPlaceUpdate } from './in-place.ts';
 import { type LoadedProgram, loadGeneration, removeGeneration } from './load.ts';
 import { isSystemError, withDeviceLock } from './lock.ts';
 import { checkMachine, mountBpffs, warning } from './machine.ts';
@@ -57,6 +59,10 @@ export interface DeployRequest {
   readonly origin: number | null;
   /** Seconds until the machine goes back by itself unless that is confirmed; null: never. */
   readonly confirm: number | null;
+  /** How it becomes what runs without another program; left out where it takes one. */
+  readonly update?: InPlaceUpdate;
+  /** What it will take to change it: null where that is kept already, left out where nothing does. */
+  readonly live?: { readonly program: LiveProgram | null; readonly tables: number };
 }
 
 /** What was done; can be written as JSON. */
@@ -75,6 +81,8 @@ export interface DeployReport {
   readonly atomic: boolean;
   /** Seconds within which it must be confirmed; null when it need not be. */
   readonly confirm: number | null;
+  /** What was changed of the program that ran before; null where another one was attached. */
+  readonly inPlace: InPlaceReport | null;
 }
 
 function refuseForeign(plan: SwitchPlan, ours: AttachedProgram | null): readonly Diagnostic[] {
@@ -130,6 +138,8 @@ function beginState(
       programId: program.id,
       ownQdisc: plan.makesQdisc || before?.current.ownQdisc === true,
       rulesetChecksum: request.rulesetChecksum,
+      tables: request.live?.tables ?? null,
+      changing: false,
       layout: request.counters,
       owners: [...request.owners],
       carried: [],
@@ -301,6 +311,12 @@ export async function deployLocked(
   if (!settled.ok) return settled;
   const kept = await listKept(transport, paths, device);
   const generation = Math.max(0, ...survey.generations, ...kept) + 1;
+  const base = settled.value;
+  const inPlace = await changeInPlace(transport, paths, request, survey, base, generation);
+  if (inPlace.value !== null) {
+    const said = [surveyed, reviewed, settled, inPlace].flatMap(({ diagnostics }) => diagnostics);
+    return succeed(inPlace.value, said);
+  }
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
   const tested = await selfTest(transport, paths, request, generation);
@@ -333,11 +349,13 @@ export async function deployLocked(
     replaced: replaced.filter((program) => program !== null),
     atomic: plan.displaces === null,
     confirm: request.confirm,
+    inPlace: null,
   };
   return succeed(report, [
     ...surveyed.diagnostics,
     ...reviewed.diagnostics,
     ...settled.diagnostics,
+    ...inPlace.diagnostics,
     ...done.diagnostics,
   ]);
 }

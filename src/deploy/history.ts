@@ -1,6 +1,9 @@
 import { z } from 'zod';
+import type { LiveProgram } from '../backends/ebpf-offload/live-program.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { DeployRequest } from './deploy.ts';
+import { readLive, writeLive } from './live-record.ts';
+import { listNames } from './looks.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, historyDirectory } from './paths.ts';
 import { counterLayoutSchema, modeSchema, ownerSchema, selfTestSchema } from './state.ts';
@@ -18,6 +21,8 @@ const recordSchema = z.object({
   rulesetChecksum: z.string(),
   frames: z.array(selfTestSchema).default([]),
   rules: z.array(z.string()).default([]),
+  /** See `DeployRequest.live`. */
+  tables: z.number().nullable().default(null),
 });
 
 /** Deployments that are kept, the present one included. */
@@ -29,6 +34,11 @@ function recordFile(paths: DeployPaths, device: string, generation: number): str
 
 function objectFile(paths: DeployPaths, device: string, generation: number): string {
   return `${historyDirectory(paths, device)}/${generation}.o`;
+}
+
+/** What it takes to change it while it runs; see live-record.ts. */
+function liveFile(paths: DeployPaths, device: string, generation: number): string {
+  return `${historyDirectory(paths, device)}/${generation}.live`;
 }
 
 /** Keeps what is deployed, and lets go of what was deployed long ago. */
@@ -51,10 +61,15 @@ export async function keepGeneration(
       owners: [...owners],
       frames: [...frames],
       rules: [...rules],
+      tables: request.live?.tables ?? null,
     },
     counters: counters === null ? null : { ...counters },
   };
   await transport.writeFile(objectFile(paths, device, generation), elf);
+  const live = request.live?.program ?? null;
+  if (live !== null) {
+    await transport.writeFile(liveFile(paths, device, generation), writeLive(live));
+  }
   const text = `${JSON.stringify(record)}\n`;
   await transport.writeFile(recordFile(paths, device, generation), new TextEncoder().encode(text));
   const kept = await listKept(transport, paths, device);
@@ -67,8 +82,8 @@ export async function listKept(
   paths: DeployPaths,
   device: string,
 ): Promise<readonly number[]> {
-  const { stdout } = await transport.run(['ls', '-1', historyDirectory(paths, device)]);
-  const generations = stdout.split('\n').flatMap((name) => {
+  const names = await listNames(transport, historyDirectory(paths, device));
+  const generations = names.flatMap((name) => {
     const [, number] = /^([0-9]{1,9})\.json$/.exec(name) ?? [];
     return number === undefined ? [] : [Number(number)];
   });
@@ -85,6 +100,18 @@ export async function forgetGeneration(
   // The record goes first: without it the object counts for nothing.
   await transport.remove(recordFile(paths, device, generation));
   await transport.remove(objectFile(paths, device, generation));
+  await transport.remove(liveFile(paths, device, generation));
+}
+
+/** What it takes to change what was deployed as that generation, or null. */
+export async function readKeptLive(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+  generation: number,
+): Promise<LiveProgram | null> {
+  const file = await transport.readFile(liveFile(paths, device, generation));
+  return file === null ? null : readLive(file);
 }
 
 /** What was deployed as that generation, to be deployed again. */
@@ -101,7 +128,7 @@ export async function readKept(
     text === null ? null : parseJson(new TextDecoder().decode(text)),
   );
   if (parsed.success && elf !== null && parsed.data.device === device) {
-    const { format: _, ...record } = parsed.data;
+    const { format: _, tables, ...record } = parsed.data;
     return succeed({
       ...record,
       elf,
@@ -109,6 +136,7 @@ export async function readKept(
       basis: null,
       confirm: null,
       origin: generation,
+      ...(tables === null ? {} : { live: { program: null, tables } }),
     });
   }
   return fail(

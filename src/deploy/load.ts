@@ -9,9 +9,8 @@ import {
   generationPaths,
   mapPin,
   objectFile,
-  pinDirectory,
 } from './paths.ts';
-import type { Transport } from './transport.ts';
+import type { CommandResult, Transport } from './transport.ts';
 
 /** What is to be loaded. */
 export interface LoadRequest {
@@ -38,24 +37,24 @@ const programSchema = z.object({
   loaded_at: z.number().default(0),
 });
 
+/** A program as `bpftool -j prog show` prints it; null where it prints something else. */
+export function parseProgram(text: string): LoadedProgram | null {
+  const parsed = programSchema.safeParse(parseJson(text));
+  if (!parsed.success) return null;
+  return { id: parsed.data.id, name: parsed.data.name, loadedAt: parsed.data.loaded_at };
+}
+
 /** The program pinned at `pin`, or null when there is none. */
 export async function readPinnedProgram(
   transport: Transport,
   pin: string,
 ): Promise<LoadedProgram | null> {
   const { code, stdout } = await transport.run(['bpftool', '-j', 'prog', 'show', 'pinned', pin]);
-  const parsed = programSchema.safeParse(code === 0 ? parseJson(stdout) : null);
-  if (!parsed.success) return null;
-  return { id: parsed.data.id, name: parsed.data.name, loadedAt: parsed.data.loaded_at };
+  return code === 0 ? parseProgram(stdout) : null;
 }
 
-/** Numbers of the generations that have a directory, the current one and what a crash left. */
-export async function listGenerations(
-  transport: Transport,
-  paths: DeployPaths,
-  device: string,
-): Promise<readonly number[]> {
-  const { stdout } = await transport.run(['ls', '-1', pinDirectory(paths, device)]);
+/** Generations among the names in a device's pin directory, the current one and what a crash left. */
+export function readGenerations({ stdout }: CommandResult): readonly number[] {
   return stdout
     .split('\n')
     .filter((name) => /^[0-9]{1,9}$/.test(name))

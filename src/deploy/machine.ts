@@ -18,8 +18,9 @@ export function missingTool(tool: Tool): Diagnostic {
   });
 }
 
-/** Prints who it is run by, and which of the programs are not there. */
-const LOOK_AROUND = `id -u
+/** Prints who it is run by (the effective user, proc(5)), and which of the programs are not there. */
+const LOOK_AROUND = `while read -r key _ user _ && test "$key" != Uid:; do :; done </proc/self/status
+echo "$user"
 for tool; do command -v "$tool" >/dev/null || echo "$tool"; done`;
 
 /** What is missing for a change of the machine: root, and which of the tools. */
@@ -79,17 +80,21 @@ export function parseJson(text: string): unknown {
   }
 }
 
+/** The file of a setting: `netfilter/nf_conntrack_count`. */
+export function sysctlPath(setting: string): string {
+  return `/proc/sys/net/${setting}`;
+}
+
 /** The numbers in files of /proc/sys/net, in order; null unless every one could be read. */
 export async function readSysctls(
   transport: Transport,
-  paths: readonly string[],
+  settings: readonly string[],
 ): Promise<readonly number[] | null> {
-  const argv = ['cat', '--', ...paths.map((path) => `/proc/sys/net/${path}`)];
-  const { code, stdout } = await transport.run(argv);
+  const { code, stdout } = await transport.run(['cat', '--', ...settings.map(sysctlPath)]);
   // An empty word would be the number 0, and zero is what facts are taken from.
   const words = stdout.split(/\s+/).filter((word) => word !== '');
   const values = words.map(Number);
-  return code === 0 && values.length === paths.length && values.every(Number.isInteger)
+  return code === 0 && values.length === settings.length && values.every(Number.isInteger)
     ? values
     : null;
 }
@@ -99,14 +104,14 @@ export function warning(code: string, message: string, help: string | null = nul
   return { code, severity: 'warning', message, help, place: null };
 }
 
-/** An id that changes with every boot; state of another boot describes nothing that still is. */
-export async function readBootId(transport: Transport): Promise<string> {
-  const { stdout } = await transport.run(['cat', '/proc/sys/kernel/random/boot_id']);
-  return stdout.trim();
-}
-
 /** Makes sure that a BPF file system is mounted at `path`. */
 export async function mountBpffs(transport: Transport, path: string): Promise<Result<null>> {
+  if (!/^[\w./%+:@-]+$/.test(path)) {
+    const message = `${JSON.stringify(path)} cannot be where programs are pinned: bpftool takes its commands apart at blanks and quotes`;
+    return fail(
+      errorAt('deploy/bad-path', message, { help: 'set NFT_OFFLOAD_BPFFS to a plain path' }),
+    );
+  }
   const type = await transport.run(['stat', '-f', '-c', '%T', path]);
   if (type.code === 0 && type.stdout.trim() === 'bpf_fs') return succeed(null);
   const made = await runStep(transport, 'deploy/no-bpffs', `make ${path}`, ['mkdir', '-p', path]);

@@ -73,6 +73,11 @@ export function selfTestDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.frames`;
 }
 
+/** Packets while tables are changed. */
+export function patchDirectory(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.patch`;
+}
+
 /** Files of the deployment that has to be confirmed. */
 export function trialDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.trial`;

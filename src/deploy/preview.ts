@@ -3,6 +3,7 @@ import { formatProgram } from './attachment.ts';
 import { basisOf, type Changes, findChanges } from './changes.ts';
 import { type DeployRequest, reviewSwitch } from './deploy.ts';
 import { readKept } from './history.ts';
+import { fitsInPlace } from './in-place.ts';
 import { bindMaps } from './load.ts';
 import { checkMachine } from './machine.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
@@ -44,18 +45,24 @@ export async function previewDeploy(
   if (!maps.ok) return maps;
   const updates = maps.value.split('\n').length - 1;
   const { replaces, displaces } = plan;
-  const steps = [
-    `load the program (${elf.length} bytes) and pin it in ${target.directory}`,
-    ...(updates === 0 ? [] : [`fill its maps (${updates} updates)`]),
-    ...(canSelfTest(request) ? [`try it out with ${request.frames.length} frames`] : []),
-    ...(displaces === null ? [] : [`take the ${formatProgram(displaces)} off ${device}`]),
-    replaces === null
-      ? `attach it to ${device} in ${mode} mode`
-      : `attach it to ${device} in place of the ${formatProgram(replaces)}, in one step`,
-    ...(surveyed.value.ours === null
-      ? []
-      : ['keep the counts of the program before, and unpin it']),
-  ];
+  const inPlace = fitsInPlace(request, surveyed.value, surveyed.value.state);
+  const steps = inPlace
+    ? [
+        `store ${request.update?.patch.words.length} words in the tables of the program that runs`,
+        'make them visible, in one step',
+      ]
+    : [
+        `load the program (${elf.length} bytes) and pin it in ${target.directory}`,
+        ...(updates === 0 ? [] : [`fill its maps (${updates} updates)`]),
+        ...(canSelfTest(request) ? [`try it out with ${request.frames.length} frames`] : []),
+        ...(displaces === null ? [] : [`take the ${formatProgram(displaces)} off ${device}`]),
+        replaces === null
+          ? `attach it to ${device} in ${mode} mode`
+          : `attach it to ${device} in place of the ${formatProgram(replaces)}, in one step`,
+        ...(surveyed.value.ours === null
+          ? []
+          : ['keep the counts of the program before, and unpin it']),
+      ];
   const { state } = surveyed.value;
   const before =
     state === null ? null : await readKept(transport, paths, device, state.current.origin);

@@ -15,6 +15,16 @@ function renderLines(lines: readonly string[]): string {
 /** One line for a terminal, and one for each program that went. */
 export function renderDeploy(report: DeployReport): string {
   const { device, mode, programId, rulesetChecksum, atomic } = report;
+  if (report.inPlace !== null) {
+    const { words, rulesIn, rulesOut } = report.inPlace;
+    const counted = (sign: string, rules: number): readonly string[] =>
+      rules === 0 ? [] : [`${sign}${rules} rule${rules === 1 ? '' : 's'}`];
+    const changes = [...counted('+', rulesIn), ...counted('-', rulesOut)];
+    const what = changes.length === 0 ? 'sets or order' : changes.join(', ');
+    return renderLines([
+      `${device}: ${what}, in place, ${words} words, ruleset ${rulesetChecksum}`,
+    ]);
+  }
   const how = atomic ? 'in one step' : 'with a gap';
   return renderLines([
     `${device}: ${mode} program ${programId} attached, ruleset ${rulesetChecksum}`,
@@ -58,13 +68,16 @@ export function renderPreview({ steps, changes }: DeployPreview): string {
 /** What went, and what it had counted. */
 export function renderUndeploy(report: UndeployReport): string {
   const { device, removed, left, counters } = report;
+  const counted = counters.filter(({ hardware }) => hardware.packets > 0 || hardware.bytes > 0);
+  const zero = counters.length - counted.length;
   return renderLines([
     `${device}: ${removed === null ? 'nothing to remove' : `${formatProgram(removed)} removed`}`,
     ...left.map((program) => `${device}: the ${formatProgram(program)} stays`),
-    ...counters.map((counter) => {
+    ...counted.map((counter) => {
       const { packets, bytes } = counter.hardware;
       return `${formatOwner(counter)}: ${packets} packets, ${bytes} bytes`;
     }),
+    ...(zero === 0 ? [] : [`${zero} ${zero === 1 ? 'counter' : 'counters'} counted nothing`]),
   ]);
 }
 

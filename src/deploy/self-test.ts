@@ -7,7 +7,7 @@ import { complaint, parseJson } from './machine.ts';
 import { addCounts, type Count, NOTHING } from './owner-counts.ts';
 import { type DeployPaths, generationPaths, mapPin, selfTestDirectory } from './paths.ts';
 import { parseCounters } from './read-counters.ts';
-import { quoteWord } from './shell.ts';
+import { printBytes } from './shell.ts';
 import type { CounterLayoutJson, selfTestSchema } from './state.ts';
 import type { Transport } from './transport.ts';
 
@@ -20,21 +20,11 @@ rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" || exit 1
 trap 'rm -rf -- "$1"' EXIT
 `;
 
-/** As many zeros as an entry of the counter map has bytes (`size`). */
-const CLEAR = `zeros=0
-while [ \${#zeros} -lt $((2 * size)) ]; do zeros="$zeros $zeros"; done
-zeros=$(printf %.$((2 * size - 1))s "$zeros")
-`;
-
-/** `printf` of every shell makes these bytes of it. */
-function escapeBytes(hex: string): string {
-  return Buffer.from(hex, 'hex').reduce(
-    (text, byte) => `${text}\\0${byte.toString(8).padStart(3, '0')}`,
-    '',
-  );
-}
+/** A line between what the frames did and what became of the counters. */
+const BETWEEN = '-- counters to zero';
 
 const batchSchema = z.array(z.object({ output: z.unknown() }));
+const clearedSchema = z.array(z.object({ output: z.null() }));
 const runSchema = z.object({ retval: z.number() });
 
 /** Entries of the counter map that the frames count in. */
@@ -58,23 +48,23 @@ interface SelfTest {
 function writeScript(test: SelfTest, program: string, counterPin: string | null): string {
   const { frames, counters } = test;
   const files = frames.map(
-    ({ frame }, at) => `printf %b '${escapeBytes(frame)}' >${at} || exit 1\n`,
+    ({ frame }, at) => `printf %b '${printBytes(Buffer.from(frame, 'hex'))}' >${at} || exit 1\n`,
   );
   const entries = counters === null ? [] : touchedEntries(frames, counters).map(keyBytes);
   const batch = [
     ...frames.map((_, at) => `prog run pinned ${program} data_in ${at}\n`),
     ...entries.map((key) => `map lookup pinned ${counterPin} key ${key}\n`),
   ];
-  const size = (counters?.slotsPerEntry ?? 0) * COUNTER_BYTES;
-  const quoted = quoteWord(counterPin ?? '');
-  const clear = entries.map(
-    (key) => `bpftool map update pinned ${quoted} key ${key} value $zeros || exit 1\n`,
-  );
+  const zeros = Array((counters?.slotsPerEntry ?? 0) * COUNTER_BYTES)
+    .fill(0)
+    .join(' ');
+  const clear = entries.map((key) => `map update pinned ${counterPin} key ${key} value ${zeros}\n`);
   return [
     RUN,
     ...files,
     `bpftool -j batch file - <<'END'\n${batch.join('')}END\n`,
-    ...(clear.length === 0 ? [] : [`size=${size}\n`, CLEAR, ...clear]),
+    `echo ${BETWEEN}\n`,
+    ...(clear.length === 0 ? [] : [`bpftool -j batch file - <<'END'\n${clear.join('')}END\n`]),
     // The exit status of a batch says nothing; see `fillMaps`.
     'exit 0\n',
   ].join('');
@@ -145,12 +135,17 @@ export async function selfTest(
   const script = writeScript(test, target.program, pin);
   const directory = selfTestDirectory(paths, test.device);
   const result = await transport.run(['sh', '-s', '--', directory], { input: script });
-  const parsed = batchSchema.safeParse(parseJson(result.stdout));
+  const [ran = '', cleared = ''] = result.stdout.split(`${BETWEEN}\n`);
+  const parsed = batchSchema.safeParse(parseJson(ran));
   if (result.code === 0 && parsed.success) {
-    return compare(
-      test,
-      parsed.data.map(({ output }) => output),
-    );
+    const outputs = parsed.data.map(({ output }) => output);
+    const compared = compare(test, outputs);
+    if (!compared.ok || test.counters === null) return compared;
+    const wanted = touchedEntries(test.frames, test.counters).length;
+    if (wanted === 0) return compared;
+    // bpftool stops at the first that fails.
+    const zeroed = clearedSchema.safeParse(parseJson(cleared));
+    if (zeroed.data?.length === wanted) return compared;
   }
   const message = `the loaded program could not be tried out: ${complaint(result)}`;
   return fail(errorAt('deploy/self-test', message, { help: 'nothing was attached' }));

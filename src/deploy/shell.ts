@@ -7,3 +7,8 @@ export function quoteWord(word: string): string {
 export function quoteWords(argv: readonly string[]): string {
   return argv.map(quoteWord).join(' ');
 }
+
+/** What `printf %b` of every shell makes these bytes of. */
+export function printBytes(bytes: Uint8Array): string {
+  return bytes.reduce((text, byte) => `${text}\\0${byte.toString(8).padStart(3, '0')}`, '');
+}

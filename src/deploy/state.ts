@@ -56,6 +56,10 @@ const deploymentSchema = z.object({
   /** We made the place for filters of tc, so it goes when the program goes. */
   ownQdisc: z.boolean().default(false),
   rulesetChecksum: z.string(),
+  /** The generation of its tables, see `LiveProgram`; null where they cannot be changed. */
+  tables: whole.nullable().default(null),
+  /** Its tables are being changed, or a change of them failed: whether it was made is not known. */
+  changing: z.boolean().default(false),
   layout: counterLayoutSchema.nullable(),
   /** Slot `i` of the counters counts for owner `i`. */
   owners: z.array(ownerSchema),
@@ -72,7 +76,7 @@ const stateSchema = z.object({
   format: z.literal('nft-offload/state@1'),
   device: z.string(),
   ifindex: whole,
-  /** See `readBootId`. */
+  /** Changes with every boot. */
   bootId: z.string(),
   current: deploymentSchema,
   /**
@@ -85,16 +89,14 @@ const stateSchema = z.object({
 /** What was deployed to a device; describes this boot only. */
 export type DeployState = z.output<typeof stateSchema>;
 
-/** Null when nothing was deployed to the device. */
-export async function readState(
-  transport: Transport,
-  paths: DeployPaths,
+/** Reads what a state file holds; `content` is null where there is none. */
+export function parseState(
+  content: string | null,
+  file: string,
   device: string,
-): Promise<Result<DeployState | null>> {
-  const file = stateFile(paths, device);
-  const content = await transport.readFile(file);
+): Result<DeployState | null> {
   if (content === null) return succeed(null);
-  const parsed = stateSchema.safeParse(parseJson(new TextDecoder().decode(content)));
+  const parsed = stateSchema.safeParse(parseJson(content));
   if (parsed.success && parsed.data.device === device) return succeed(parsed.data);
   const [issue] = parsed.error?.issues ?? [];
   const why =
@@ -107,6 +109,17 @@ export async function readState(
       place: { kind: 'file', file, line: null, column: null },
     }),
   );
+}
+
+/** Null when nothing was deployed to the device. */
+export async function readState(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+): Promise<Result<DeployState | null>> {
+  const file = stateFile(paths, device);
+  const content = await transport.readFile(file);
+  return parseState(content === null ? null : new TextDecoder().decode(content), file, device);
 }
 
 /** The text of the state file. */

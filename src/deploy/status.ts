@@ -3,7 +3,6 @@ import { type AttachedProgram, formatProgram } from './attachment.ts';
 import { checkDeviceName } from './device-name.ts';
 import { readStep, type StepReport } from './guard.ts';
 import { listKept } from './history.ts';
-import { readPinnedProgram } from './load.ts';
 import { checkMachine, warning } from './machine.ts';
 import { readNftCounts } from './nft-counters.ts';
 import {
@@ -16,7 +15,7 @@ import {
   type OwnerCount,
   sumByOwner,
 } from './owner-counts.ts';
-import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
+import { type DeployPaths, deployPaths } from './paths.ts';
 import type { DeployState } from './state.ts';
 import { collectCounts, type SplitCounts, type Survey, surveyDevice } from './survey.ts';
 import type { Transport } from './transport.ts';
@@ -88,7 +87,8 @@ function describeDrift(survey: Survey, pinned: boolean): readonly Reason[] {
     add('device-replaced', `${name} is not the device that was deployed to: it was made anew`);
   }
   if (!pinned) add('pin-gone', 'the pinned program and its counters were removed');
-  if (ours !== null) return drift;
+  // With the device all that was attached to it went.
+  if (ours !== null || device.ifindex === 0) return drift;
   const instead = foreign.map(formatProgram).join(' and ');
   if (instead !== '')
     add('replaced', `somebody replaced program ${state.current.programId} by ${instead}`);
@@ -141,14 +141,7 @@ export async function statusXdp(
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
-  const { state, ours, foreign } = survey;
-  const pin =
-    state === null
-      ? null
-      : await readPinnedProgram(
-          transport,
-          generationPaths(paths, device, state.current.generation).program,
-        );
+  const { state, ours, foreign, pinned: pin } = survey;
   const counts =
     state === null || pin === null
       ? succeed({ now: [], before: state?.current.carried ?? [] })

@@ -1,5 +1,6 @@
 import { errorAt, type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { attachArgv, detachArgv, removeQdiscArgv } from './attachment.ts';
+import { listNames } from './looks.ts';
 import { runStep } from './machine.ts';
 import { type DeployPaths, generationPaths, stateFile, trialDirectory } from './paths.ts';
 import { quoteWord, quoteWords } from './shell.ts';
@@ -51,8 +52,8 @@ export async function readTrial(
   paths: DeployPaths,
   device: string,
 ): Promise<Trial> {
-  const { stdout } = await transport.run(['ls', '-1', trialDirectory(paths, device)]);
-  const found = stdout.split('\n').flatMap((name) => {
+  const names = await listNames(transport, trialDirectory(paths, device));
+  const found = names.flatMap((name) => {
     const [, number, suffix] = /^([0-9]{1,9})\.(pending|claimed|rolled-back)$/.exec(name) ?? [];
     return number === undefined ? [] : [{ generation: Number(number), suffix }];
   });

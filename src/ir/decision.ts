@@ -10,6 +10,7 @@ import {
   type NodeTable,
   type Question,
   type TableAction,
+  type TableNode,
 } from './decision-nodes.ts';
 import { type Field, FRAME, fieldEnd, fieldKey, META } from './fields.ts';
 import { buildForest } from './match-forest.ts';
@@ -74,6 +75,27 @@ export interface DecisionOptions {
    * do. Regions in which there are tables are not cut by values.
    */
   readonly tableRules?: number | null;
+  /** Where tables come from; they are made anew where left out. */
+  readonly tableSource?: TableSource;
+}
+
+/** What a table is made of. */
+export interface TableRequest {
+  readonly maker: TableMaker;
+  readonly rows: readonly Row[];
+  /** By row. */
+  readonly actions: readonly TableAction[];
+  /** Boxes in a leaf that is not split for them; null: as usual. */
+  readonly few: number | null;
+}
+
+/** Gives a table with its trees; null where it would be too big. */
+export type TableSource = (request: TableRequest) => Pick<TableNode, 'table' | 'forest'> | null;
+
+function newTable({ maker, rows, few }: TableRequest): ReturnType<TableSource> {
+  const table = maker.make(rows);
+  const forest = few === null ? buildForest(table) : buildForest(table, few);
+  return forest === null ? null : { table, forest };
 }
 
 export const DEFAULT_DECISION: DecisionOptions = { leafRules: 16, copies: 2 };
@@ -249,16 +271,19 @@ function tableNode(
   const effects = run.map((row) => effectOf(builder, row, resolve));
   const { left, none } = trimRun(run, effects, resolve(last.otherwise, last.rule));
   if (left === 0) return none;
-  const targets = [...new Set([none, ...effects.slice(0, left).map(({ node }) => node)])];
+  // Both leaves, whether they are needed or not: then code is the same whatever rules there are.
+  const ends = [none, builder.pass, builder.drop];
+  const targets = [...new Set([...ends, ...effects.slice(0, left).map(({ node }) => node)])];
   if (targets.length > MOST_TARGETS) return null;
   const numbers = new Map(targets.map((node, index) => [node, index]));
   const actions = effects.slice(0, left).map(({ node, counter, rule }): TableAction => {
     return { target: numbers.get(node) ?? 0, counter, rule };
   });
-  const table = maker.make(run.slice(0, left));
   const isLater = (region.get(FRAME.fragment.name)?.lo ?? 0n) >= 2n;
-  const forest = isLater ? buildForest(table, LATER_LEAF) : buildForest(table);
-  return forest === null ? null : askTable(builder, { table, forest, actions, targets, none: 0 });
+  const source = builder.options.tableSource ?? newTable;
+  const few = isLater ? LATER_LEAF : null;
+  const made = source({ maker, rows: run.slice(0, left), actions, few });
+  return made === null ? null : askTable(builder, { ...made, actions, targets, none: 0 });
 }
 
 /** The region with nothing in it that only says how many tags there are. */

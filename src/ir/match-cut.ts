@@ -1,4 +1,4 @@
-import type { MatchTable } from './match-table.ts';
+import { generationLane, type MatchTable } from './match-table.ts';
 
 /** A window of a lane: `bits` bits from bit `shift` up. */
 export interface Cut {
@@ -172,7 +172,8 @@ export function chooseCut(
   const widest = Math.min(MOST_BITS, Math.ceil(Math.log2(list.length)) + 3);
   const first = Math.min(FIRST_BITS, widest);
   const found: { column: Column; shift: number; score: number }[] = [];
-  for (let lane = 0; lane < known.length; lane += 1) {
+  // Not by generation: the boxes of one do not stay together.
+  for (let lane = 0; lane < generationLane(table.key); lane += 1) {
     const column = columnOf(
       ...([table, sample, lane, known[lane] ?? 0, low[lane] ?? 0, high[lane] ?? 0] as const),
     );

@@ -34,20 +34,34 @@ function isExact({ lo, hi }: MatchTable, lane: number, box: number): boolean {
 }
 
 /**
- * Boxes that can share a tree without being copied much, each list ascending: those with the same
- * narrow addresses; where none is narrow, those that are exact in the same port. Never empty lists.
+ * What boxes that can share a tree without being copied much have in common: the narrow ones of their
+ * addresses, as bits; where none is, 4 and the first port that they are exact in, else 0.
  */
-export function groupBoxes(table: MatchTable): Uint32Array[] {
+export function groupNames(table: MatchTable): (box: number) => number {
   const addresses = addressLanes(table);
   const ports = portLanes(table);
-  const groups = new Map<number, number[]>();
-  for (let box = 0; box < table.size; box += 1) {
+  return (box) => {
     let name = 0;
     for (const lane of addresses) name = name * 2 + (isNarrow(table, lane, box) ? 1 : 0);
-    if (name === 0) {
-      const exact = ports.findIndex((lane) => isExact(table, lane, box));
-      name = exact < 0 ? 0 : 4 + exact;
-    }
+    if (name !== 0) return name;
+    const exact = ports.findIndex((lane) => isExact(table, lane, box));
+    return exact < 0 ? 0 : 4 + exact;
+  };
+}
+
+/** Boxes for a tree of their own, in order; `isRest`: those of small groups too. */
+export interface BoxGroup {
+  readonly name: number;
+  readonly isRest: boolean;
+  readonly list: Uint32Array;
+}
+
+/** The boxes of a new table by tree; never empty lists. */
+export function groupBoxes(table: MatchTable): BoxGroup[] {
+  const nameOf = groupNames(table);
+  const groups = new Map<number, number[]>();
+  for (let box = 0; box < table.size; box += 1) {
+    const name = nameOf(box);
     const group = groups.get(name);
     if (group === undefined) groups.set(name, [box]);
     else group.push(box);
@@ -59,8 +73,9 @@ export function groupBoxes(table: MatchTable): Uint32Array[] {
   const small = sorted.filter((group) => !large.includes(group));
   // What is too little for a tree of its own goes where boxes are wide anyway, else to the largest.
   const rest = large.find(([name]) => name === 0) ?? large[0];
-  const merged = large.map(([name, list]) =>
-    name === rest?.[0] ? [...list, ...small.flatMap(([, other]) => other)] : list,
-  );
-  return merged.map((list) => Uint32Array.from(list).sort());
+  return large.map(([name, list]) => {
+    const isRest = name === rest?.[0];
+    const all = isRest ? [...list, ...small.flatMap(([, other]) => other)] : list;
+    return { name, isRest, list: Uint32Array.from(all).sort() };
+  });
 }

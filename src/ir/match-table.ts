@@ -28,13 +28,33 @@ export interface KeyPart {
 export interface TableKey {
   readonly parts: readonly KeyPart[];
   readonly presences: readonly Presence[];
-  /** Bits of each lane, at most 32. The last one holds the presences, bit `i` for presence `i`. */
+  /**
+   * Bits of each lane, at most 32. The last one is the generation: a number that counts the changes of
+   * a table in use, so that every packet sees the boxes of one generation. The one before it, where
+   * there are presences, holds them: bit `i` for presence `i`.
+   */
   readonly widths: readonly number[];
 }
 
+/** Bits of a generation. */
+export const GENERATION_BITS = 32;
+/** Generations at which a box that nobody took away ends. */
+export const FOREVER = 0xffffffff;
+
+/** The lane of the generation. */
+export function generationLane({ widths }: TableKey): number {
+  return widths.length - 1;
+}
+
+/** The lane of the presences; only where there are some. */
+export function presenceLane({ widths }: TableKey): number {
+  return widths.length - 2;
+}
+
 /**
- * Boxes in order of their rules: box `i` holds every key whose lanes are within `lo` and `hi` (both
- * included) and, where `mask` is not null, equal `value` under it. First match wins.
+ * Boxes: number `i` holds every key whose lanes are within `lo` and `hi` (both included) and, where
+ * `mask` is not null, equal `value` under it. The one with the lowest `order` wins. A new table has
+ * its boxes in order; what is added to one in use stands behind the others.
  */
 export interface MatchTable {
   readonly key: TableKey;
@@ -44,8 +64,21 @@ export interface MatchTable {
   readonly hi: readonly Uint32Array[];
   readonly value: readonly (Uint32Array | null)[];
   readonly mask: readonly (Uint32Array | null)[];
-  /** The rule of each box, as an index into what the table was made from; ascending. */
+  /** The rule of each box, as an index into what the table was made from. */
   readonly owner: Uint32Array;
+  /** Numbers of the rules, which leave room for others between them; at most `MOST_ORDER`. */
+  readonly order: Uint32Array;
+}
+
+/** Beyond any rule's number. */
+export const NO_ORDER = 0xffffffff;
+/** Numbers between two rules of a new table at most, and those of all together. */
+const WIDEST_GAP = 2 ** 16;
+const MOST_ORDER = 2 ** 31;
+
+/** What is between the numbers of two rules of a table that is made of `rules`. */
+function gapOf(rules: number): number {
+  return Math.min(WIDEST_GAP, 2 ** Math.floor(Math.log2(MOST_ORDER / (rules + 1))));
 }
 
 /** Bytes a key has at most; lanes take 1, 2 or 4 of them. */
@@ -97,6 +130,7 @@ interface KeyMaker {
   readonly presences: Presence[];
   readonly widths: number[];
   readonly byName: Map<string, KeyPart | null>;
+  readonly byField: Readonly<Record<ViewName, Map<Field, KeyPart | null>>>;
   bytes: number;
 }
 
@@ -115,7 +149,16 @@ function partName(field: Field, view: ViewName, isOpen: boolean): string {
   return isOpen || key === META.length.name ? `${key} ${view}` : key;
 }
 
+/** The field's part of the key, which it gets when it is asked for first; null where there is no room. */
 function partOf(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
+  const known = maker.byField[view].get(field);
+  if (known !== undefined) return known;
+  const part = findPart(maker, field, view);
+  maker.byField[view].set(field, part);
+  return part;
+}
+
+function findPart(maker: KeyMaker, field: Field, view: ViewName): KeyPart | null {
   const isOpen = presenceOf(field, view, maker.region) === 'open';
   const name = partName(field, view, isOpen);
   const known = maker.byName.get(name);
@@ -259,30 +302,32 @@ function constrain(box: Box, key: KeyMaker, part: KeyPart, constraint: Constrain
   });
 }
 
-/** All boxes of a row; null when its fields are not all in the key. */
-function expandRow({ row, tests }: BoxedRow, key: KeyMaker, flags: number): Box[] | null {
+/** All boxes of a row, whose fields are in the key. */
+function expandRow({ row, tests }: BoxedRow, maker: KeyMaker, key: TableKey): Box[] {
   let boxes: Box[] = [blankBox(key.widths)];
   let present = 0;
   for (const [index, alternatives] of tests.entries()) {
     for (const field of row.tests[index]?.fields ?? []) {
-      const guard = partOf(key, field, row.view)?.guard ?? null;
+      const guard = partOf(maker, field, row.view)?.guard ?? null;
       if (guard !== null) present |= 1 << guard;
     }
     const last = alternatives.length - 1;
-    boxes = boxes.flatMap((box) =>
-      alternatives.flatMap((alternative, number) => {
-        let own: Box[] = [number === last ? box : box.slice()];
+    const restricted: Box[] = [];
+    for (const box of boxes) {
+      for (const [number, alternative] of alternatives.entries()) {
+        let own: readonly Box[] = [number === last ? box : box.slice()];
         for (const constraint of alternative) {
-          const part = partOf(key, constraint.field, row.view);
+          const part = partOf(maker, constraint.field, row.view);
           if (part === null) throw new Error('bug: a field without a place in its key');
-          own = own.flatMap((one) => constrain(one, key, part, constraint));
+          own = own.flatMap((one) => constrain(one, maker, part, constraint));
         }
-        return own;
-      }),
-    );
+        restricted.push(...own);
+      }
+    }
+    boxes = restricted;
   }
   if (present !== 0) {
-    boxes = boxes.filter((box) => maskLane(box, flags, present, present));
+    boxes = boxes.filter((box) => maskLane(box, presenceLane(key), present, present));
   }
   return boxes;
 }
@@ -349,6 +394,8 @@ export interface TableMaker {
   readonly canTake: (row: Row) => boolean;
   /** A table of rows that `canTake`; box owners are indices into `rows`. */
   readonly make: (rows: readonly Row[]) => MatchTable;
+  /** The same for a key that is given; null where rows ask for what is not in it. */
+  readonly makeFor: (rows: readonly Row[], key: TableKey) => MatchTable | null;
 }
 
 /** A maker for the rows of one region. */
@@ -364,33 +411,56 @@ export function createTableMaker(region: Region): TableMaker {
   };
   // A trial key: rows whose fields no longer fit are not for tables.
   const trial = createKeyMaker(region);
+  const fits = (row: Row, key: KeyMaker): boolean =>
+    row.tests.every(({ fields }) => fields.every((field) => partOf(key, field, row.view) !== null));
   return {
-    canTake: (row) =>
-      lookUp(row) !== null &&
-      row.tests.every(({ fields }) =>
-        fields.every((field) => partOf(trial, field, row.view) !== null),
-      ),
+    canTake: (row) => lookUp(row) !== null && fits(row, trial),
     make: (rows) => {
-      const key = createKeyMaker(region);
-      for (const { tests, view } of rows) {
-        for (const { fields } of tests) for (const field of fields) partOf(key, field, view);
-      }
-      const flags = key.widths.length;
-      if (key.presences.length > 0) key.widths.push(key.presences.length);
-      const boxes = createBoxes(key.widths.length, Math.max(16, rows.length));
-      for (const [owner, row] of rows.entries()) {
-        const own = lookUp(row);
-        const expanded = own === null ? null : expandRow(own, key, flags);
-        if (expanded === null) throw new Error('bug: a row that is no boxes');
-        for (const box of expanded) addBox(boxes, box, owner);
-      }
-      const { parts, presences, widths } = key;
-      return { ...boxes, key: { parts, presences, widths } };
+      const maker = createKeyMaker(region);
+      for (const row of rows) fits(row, maker);
+      return fillTable(rows.map(lookUp), maker, keyOf(maker));
+    },
+    makeFor: (rows, key) => {
+      const maker = reopenKey(region, key);
+      if (!rows.every((row) => fits(row, maker))) return null;
+      return fillTable(rows.map(lookUp), maker, key);
     },
   };
 }
 
+function noFields(): KeyMaker['byField'] {
+  return { ingress: new Map(), l3: new Map() };
+}
+
+function fillTable(rows: readonly (BoxedRow | null)[], maker: KeyMaker, key: TableKey): MatchTable {
+  const boxes = createBoxes(key.widths.length, Math.max(16, rows.length));
+  for (const [owner, row] of rows.entries()) {
+    if (row === null) throw new Error('bug: a row that is no boxes');
+    for (const box of expandRow(row, maker, key)) addBox(boxes, box, owner);
+  }
+  const gap = gapOf(rows.length);
+  return { ...boxes, key, order: boxes.owner.map((owner) => (owner + 1) * gap) };
+}
+
 function createKeyMaker(region: Region): KeyMaker {
-  // Two bytes are kept for the presences.
-  return { region, parts: [], presences: [], widths: [], byName: new Map(), bytes: 2 };
+  // Two bytes are kept for the presences, and four for the generation.
+  const own = { parts: [], presences: [], widths: [] };
+  return { region, ...own, byName: new Map(), byField: noFields(), bytes: 6 };
+}
+
+function keyOf({ parts, presences, widths }: KeyMaker): TableKey {
+  const flags = presences.length > 0 ? [presences.length] : [];
+  return { parts, presences, widths: [...widths, ...flags, GENERATION_BITS] };
+}
+
+/** A key that takes no more parts. */
+function reopenKey(region: Region, { parts, presences, widths }: TableKey): KeyMaker {
+  const byName = new Map(
+    parts.map((part) => {
+      const isOpen = presenceOf(part.field, part.view, region) === 'open';
+      return [partName(part.field, part.view, isOpen), part];
+    }),
+  );
+  const own = { parts: [...parts], presences: [...presences], widths: [...widths] };
+  return { region, ...own, byName, byField: noFields(), bytes: KEY_BYTES };
 }

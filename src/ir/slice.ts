@@ -1,4 +1,5 @@
 import type { Reason } from '../support/diagnostics.ts';
+import { remember } from '../support/remember.ts';
 import type { Classifier, Entry, Target } from './classifier.ts';
 import { createOverlaps } from './overlap.ts';
 import type { Specialised } from './specialise.ts';
@@ -46,16 +47,16 @@ function readWays(entries: readonly Entry[], tail: number): Ways {
 }
 
 /** The entries of a specialised classifier that drop what matches them or, rarely, what does not. */
-export function dropsOf({
-  classifier,
-  tail,
-}: Pick<Specialised, 'classifier' | 'tail'>): readonly number[] {
-  return classifier.entries
-    .slice(0, tail)
-    .flatMap(({ then, otherwise, tests }, at) =>
-      isDrop(then, tail) || (tests.length > 0 && isDrop(otherwise, tail)) ? [at] : [],
-    );
-}
+export const dropsOf = remember(
+  ({ classifier, tail }: Pick<Specialised, 'classifier' | 'tail'>): readonly number[] => {
+    const drops: number[] = [];
+    for (const [at, { then, otherwise, tests }] of classifier.entries.entries()) {
+      if (at === tail) break;
+      if (isDrop(then, tail) || (tests.length > 0 && isDrop(otherwise, tail))) drops.push(at);
+    }
+    return drops;
+  },
+);
 
 /**
  * Entries that make packets vanish without counting, and let others go on to the entry behind: what a

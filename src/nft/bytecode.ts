@@ -1,3 +1,6 @@
+import type { Family } from '../ir/ruleset.ts';
+import { familySchema } from './schema.ts';
+
 /**
  * What the kernel runs, as `nft --debug=netlink` prints it: per rule its instructions, per set its
  * elements. Unlike the listing in nft's own language nothing in it has been guessed back.
@@ -19,6 +22,13 @@ export function ruleKey(family: string, table: string, chain: string, handle: nu
   return `${family} ${table} ${chain} ${handle}`;
 }
 
+/** The family of the table that a rule with this `ruleKey` is in. */
+export function familyOfKey(key: string): Family {
+  const family = familySchema.options.find((name) => key.startsWith(`${name} `));
+  if (family === undefined) throw new Error('bug: a rule of no family');
+  return family;
+}
+
 /** How a set is found in the bytecode. */
 export function setKey(family: string, table: string, name: string): string {
   return `${family} ${table} @${name}`;
@@ -32,16 +42,18 @@ function keyOfHead(line: string): string {
   return line.split(' ').slice(0, 4).join(' ');
 }
 
-/** Reads what nft prints in front of the listing when it is called with `--debug=netlink`. */
-export function parseBytecode(text: string): Bytecode {
+/** Reads line by line what nft prints in front of the listing when it is called with `--debug=netlink`. */
+export interface BytecodeParser {
+  readonly take: (line: string) => void;
+  readonly finish: () => Bytecode;
+}
+
+export function createBytecodeParser(): BytecodeParser {
   const rules = new Map<string, string[] | null>();
   const sets = new Map<string, string[]>();
   let items: string[] | null = null;
   let key: string | null = null;
-  const spoil = (): void => {
-    if (key !== null) rules.set(key, null);
-  };
-  for (const line of text.split('\n')) {
+  const take = (line: string): void => {
     if (line.startsWith('\telement')) {
       items?.push(line);
     } else if (line.startsWith('  [ ') && line.endsWith(' ]')) {
@@ -56,16 +68,26 @@ export function parseBytecode(text: string): Bytecode {
       key = keyOfHead(line);
       items = null;
       rules.set(key, rules.has(key) ? null : []);
-    } else {
-      spoil();
+    } else if (key !== null) {
+      rules.set(key, null);
     }
-  }
-  const torn = new Set<string>();
-  for (const [name, lines] of sets) if (new Set(lines).size < lines.length) torn.add(name);
-  return { rules, sets, torn };
+  };
+  const finish = (): Bytecode => {
+    const torn = new Set<string>();
+    for (const [name, lines] of sets) if (new Set(lines).size < lines.length) torn.add(name);
+    return { rules, sets, torn };
+  };
+  return { take, finish };
 }
 
-const JSON_START = '{"nftables":';
+export function parseBytecode(text: string): Bytecode {
+  const parser = createBytecodeParser();
+  for (const line of text.split('\n')) parser.take(line);
+  return parser.finish();
+}
+
+/** How the line with the listing begins. */
+export const JSON_START = '{"nftables":';
 
 /** What `nft -j --debug=netlink list ruleset` printed, and what was printed behind it. */
 export interface Output {

@@ -420,19 +420,27 @@ function show(segments: readonly Segment[]): readonly string[] {
   ]);
 }
 
+/** The steps of a rule, made ready to be compared. */
+export interface ComparedSteps {
+  readonly steps: readonly Step[];
+  readonly segments: readonly Segment[];
+}
+
+/** Makes the steps of a rule in a table of this family ready to be compared. */
+export function prepareSteps(family: Family, steps: readonly Step[]): ComparedSteps {
+  return { steps, segments: toSegments(family, steps) };
+}
+
 /**
  * Compares steps read from a listing with those of the bytecode: null when everything that ours
  * evaluates, counts and decides is what theirs does, in the same order. `sameSet` compares the contents
  * of two readings of a named set.
  */
 export function compareSteps(
-  family: Family,
-  ours: readonly Step[],
-  theirs: readonly Step[],
+  { segments: own }: ComparedSteps,
+  { segments: real }: ComparedSteps,
   sameSet: SameSet,
 ): Difference | null {
-  const own = toSegments(family, ours);
-  const real = toSegments(family, theirs);
   const agreements = own.map((segment, index) => {
     const other = real[index];
     return other === undefined ? 'different' : compareSegments(segment, other, sameSet);

@@ -9,14 +9,16 @@ import type {
   Verdict,
 } from '../ir/ruleset.ts';
 import { formatRuleId } from '../ir/ruleset.ts';
-import { type Bytecode, ruleKey, setKey } from './bytecode.ts';
+import { type Bytecode, familyOfKey, ruleKey, setKey } from './bytecode.ts';
 import { type BytecodeElements, keyWords, readBytecodeElements } from './bytecode-elements.ts';
 import { type BytecodeSets, createSeen, LISTING_REASON } from './bytecode-machine.ts';
 import {
   AMBIGUOUS,
+  type ComparedSteps,
   compareSteps,
   isDevice,
   type KeyedSet,
+  prepareSteps,
   type SameSet,
   widen,
 } from './compare-steps.ts';
@@ -131,6 +133,25 @@ function dynamicSets(bytecode: Bytecode, table: Table): ReadonlySet<string> {
   return names;
 }
 
+/** Instructions that look sets up. */
+const USES_SETS = /^(lookup|objref|dynset) /;
+
+/** Of rules that look up no set, what their bytecode does, by instructions. */
+const followedAlone = new WeakMap<readonly string[], ComparedSteps>();
+
+/**
+ * Works out ahead what `confirmRuleset` will ask of the bytecode; of rules that look sets up it depends on
+ * their listing.
+ */
+export function followAhead({ rules }: Bytecode): void {
+  const seen = createSeen();
+  const sets: BytecodeSets = { seen, find: () => null, keyWords: () => null };
+  for (const [key, lines] of rules) {
+    if (lines === null || lines.some((line) => USES_SETS.test(line))) continue;
+    followedAlone.set(lines, prepareSteps(familyOfKey(key), followBytecode(lines, sets)));
+  }
+}
+
 function openTableSets(bytecode: Bytecode, table: Table): TableSets {
   const listed = new Map(table.sets.map((set) => [set.name, set]));
   const dynamic = dynamicSets(bytecode, table);
@@ -222,9 +243,11 @@ function confirmRule(rule: Rule, bytecode: Bytecode, sets: TableSets, findings: 
   const intervals = setsOf(rule.steps).some(
     ({ name, elements }) => name === null && hasIntervals(elements),
   );
-  const followed = followBytecode(instructions, sets.ofRule(intervals));
-  const difference = compareSteps(family, rule.steps, followed, sets.sameSet);
-  const steps = difference === null ? [] : closeSteps(followed);
+  const followed =
+    followedAlone.get(instructions) ??
+    prepareSteps(family, followBytecode(instructions, sets.ofRule(intervals)));
+  const difference = compareSteps(prepareSteps(family, rule.steps), followed, sets.sameSet);
+  const steps = difference === null ? [] : closeSteps(followed.steps);
   // The listing has reasons in its own words; the bytecode is better only where it is known whole.
   if (difference === null || (difference.isWeaker && !isWhole(steps))) {
     return tracks === rule.tracks ? rule : { ...rule, tracks };

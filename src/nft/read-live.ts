@@ -15,9 +15,9 @@ import {
  * `run` runs programs.
  */
 export async function readLive(run: RunProgram = runProgram): Promise<Result<Ruleset>> {
-  const { run: listed, listing } = await listWhole(async (wait) => {
+  const { run: listed, listing } = await listWhole('live ruleset', async (wait, onOutput) => {
     await setTimeout(wait * 1000);
-    return run('nft', ['-j', '--debug=netlink', 'list', 'ruleset']);
+    return run('nft', ['-j', '--debug=netlink', 'list', 'ruleset'], { onOutput });
   });
   if (!listed.started) return fail(nftMissing());
   if (listed.status !== 0) {
@@ -30,5 +30,5 @@ export async function readLive(run: RunProgram = runProgram): Promise<Result<Rul
     );
   }
   const chains = await run('nft', ['list', 'chains']);
-  return readOpened(listing, chains.stdout, 'live ruleset');
+  return readOpened(listing, chains.stdout);
 }

@@ -1,19 +1,23 @@
 import type { Chain, Ruleset, Table } from '../ir/ruleset.ts';
 import { type Diagnostic, errorAt } from '../support/diagnostics.ts';
 import { readChainDevices } from './devices.ts';
-import { type Finished, runProcess } from './run-process.ts';
+import { type Finished, type ProcessOptions, runProcess } from './run-process.ts';
 
 /** A listing of 10,000 rules is about 5 MB; this is far beyond what the reader takes. */
 const MOST_OUTPUT = 512 * 1024 * 1024;
 
-/** Runs a program with its arguments somewhere, to its end. */
-export type RunProgram = (program: string, args: readonly string[]) => Promise<Finished>;
+/** Runs a program with its arguments somewhere, to its end; what it says may be told only then. */
+export type RunProgram = (
+  program: string,
+  args: readonly string[],
+  options?: Pick<ProcessOptions, 'onOutput'>,
+) => Promise<Finished>;
 
 /** Runs a program to its end; failures are in the result. */
 export async function runProgram(
   program: string,
   args: readonly string[],
-  options: { readonly input?: string; readonly cwd?: string } = {},
+  options: Pick<ProcessOptions, 'input' | 'cwd' | 'onOutput'> = {},
 ): Promise<Finished> {
   const path = `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`;
   const env = { PATH: path, LC_ALL: 'C' };

@@ -48,15 +48,21 @@ function isRefused(run: Finished): boolean {
   return !run.started || /unshare: .*(not permitted|failed)/.test(run.stderr);
 }
 
+/** How the loaded text is listed: after so many seconds, and who is told what nft prints. */
+interface Listing {
+  readonly wait: number;
+  readonly onOutput: (text: string) => void;
+}
+
 async function load(
   source: NftText,
   pieces: readonly string[],
   devices: readonly string[],
-  wait: number,
+  { wait, onOutput }: Listing,
 ): Promise<Finished> {
   const lengths = pieces.map((piece) => Buffer.byteLength(piece)).join(' ');
   const args = ['--', 'sh', '-c', SCRIPT, 'sh', source.directory, `${wait}`, lengths, ...devices];
-  const options = { input: pieces.join(''), cwd: source.directory };
+  const options = { input: pieces.join(''), cwd: source.directory, onOutput };
   // Root does without a user namespace: only there nft may enlarge its socket buffers.
   if (process.geteuid?.() === 0) {
     const run = await runProgram('unshare', ['-n', ...args], options);
@@ -145,18 +151,18 @@ async function loadWhole(
   source: NftText,
   text: string,
   devices: readonly string[],
-  wait: number,
+  listing: Listing,
 ): Promise<Finished> {
-  const run = await load(source, [text], devices, wait);
+  const run = await load(source, [text], devices, listing);
   if (!/Message too long/.test(run.stderr)) return run;
   const pieces = splitText(text);
-  return pieces === null ? run : load(source, pieces, devices, wait);
+  return pieces === null ? run : load(source, pieces, devices, listing);
 }
 
-async function loadWithDevices(source: NftText, text: string, wait: number): Promise<Finished> {
+async function loadWithDevices(source: NftText, text: string, listing: Listing): Promise<Finished> {
   const devices = new Set(scanDevices(text));
   for (let attempt = 1; ; attempt += 1) {
-    const run = await loadWhole(source, text, [...devices], wait);
+    const run = await loadWhole(source, text, [...devices], listing);
     if (run.status !== NOT_LOADED || attempt === MOST_ATTEMPTS) return run;
     const before = devices.size;
     for (const name of missingDevices(run.stderr, text)) devices.add(name);
@@ -168,12 +174,12 @@ async function loadWithDevices(source: NftText, text: string, wait: number): Pro
 export const readTextWithNft: TextReader = async (source) => {
   const prepared = prepareTables(source.text);
   const text = moveProtocols(prepared);
-  const { run, listing } = await listWhole(async (wait) => {
-    const first = await loadWithDevices(source, text, wait);
+  const { run, listing } = await listWhole(source.file, async (wait, onOutput) => {
+    const first = await loadWithDevices(source, text, { wait, onOutput });
     // Columns of messages must be those of the file.
     if (first.status !== NOT_LOADED || text === prepared) return first;
-    return loadWithDevices(source, prepared, wait);
+    return loadWithDevices(source, prepared, { wait, onOutput });
   });
   if (run.status !== 0) return fail(...failure(source, run));
-  return readOpened(listing, listing.rest, source.file);
+  return readOpened(listing, listing.rest);
 };

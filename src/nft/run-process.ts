@@ -1,3 +1,5 @@
+import { StringDecoder } from 'node:string_decoder';
+
 /** What a finished process left; `status` is null when it was ended by `signal` or never started. */
 export interface Finished {
   readonly started: boolean;
@@ -13,6 +15,8 @@ export interface ProcessOptions {
   readonly cwd?: string | undefined;
   /** Added to the environment of this process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Is told what the process says on standard output, as it comes. */
+  readonly onOutput?: ((text: string) => void) | undefined;
   /** Bytes; a process that says more is ended. */
   readonly mostOutput: number;
 }
@@ -21,14 +25,19 @@ export interface ProcessOptions {
 export async function runProcess(
   program: string,
   args: readonly string[],
-  { input = '', cwd, env = {}, mostOutput }: ProcessOptions,
+  { input = '', cwd, env = {}, onOutput, mostOutput }: ProcessOptions,
 ): Promise<Finished> {
   // Many runs start no program, and loading it takes longer than reading a small ruleset.
   const { execa } = await import('execa');
-  const result = await execa(program, args, {
+  const child = execa(program, args, {
     ...{ input, env: { ...env }, maxBuffer: mostOutput, reject: false, stripFinalNewline: false },
     ...(cwd === undefined ? {} : { cwd }),
   });
+  if (onOutput !== undefined) {
+    const decoder = new StringDecoder('utf8');
+    child.stdout.on('data', (chunk: Buffer) => onOutput(decoder.write(chunk)));
+  }
+  const result = await child;
   const { exitCode = null, signal = null, stdout, stderr, code } = result;
   const isSilent = exitCode === null && stderr === '';
   return {

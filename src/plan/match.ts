@@ -231,16 +231,6 @@ function viewKey(view: ViewName, key: string): string {
   return known;
 }
 
-const matchIn: Readonly<Record<ViewName, (tests: Entry['tests']) => Match>> = {
-  ingress: remember((tests) => readMatch(tests, 'ingress')),
-  l3: remember((tests) => readMatch(tests, 'l3')),
-};
-
-/** Reads an entry's tests; meta fields too are compared only within one view. */
-export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
-  return matchIn[view](tests);
-}
-
 const comparedIn: Readonly<Record<ViewName, (test: Test) => string | null>> = {
   ingress: remember((test) => readCompared(test, 'ingress')),
   l3: remember((test) => readCompared(test, 'l3')),
@@ -256,7 +246,8 @@ export function comparedField(test: Test, view: ViewName): string | null {
   return comparedIn[view](test);
 }
 
-function readMatch(tests: Entry['tests'], view: ViewName): Match {
+/** Reads an entry's tests; meta fields too are compared only within one view. */
+export function matchOf({ tests, view }: Pick<Entry, 'tests' | 'view'>): Match {
   const fields = new Map<string, Values>();
   const others: string[] = [];
   let isNarrower = false;

@@ -24,6 +24,8 @@ export interface Situation {
   readonly hook?: AttachHook;
   /** How tiers ask many rules, `auto` when left out. */
   readonly structure?: Structure;
+  /** What runs on the only tier already; see `TierOptions`. */
+  readonly base?: object;
 }
 
 /** One tier with what it could decide of a ruleset, its size left aside. */
@@ -91,6 +93,7 @@ function placeSeen(
     mayMiscount: situation.concessions.includes('counters'),
     hook: situation.hook ?? 'xdp',
     structure: situation.structure ?? 'auto',
+    ...(situation.base === undefined ? {} : { base: situation.base }),
   };
   const fitted = fitTier(tier, { classifier, specialised, weights, settled, options });
   if (!fitted.ok) return fitted;

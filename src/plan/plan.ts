@@ -4,6 +4,7 @@ import { formatRuleId, type Rule, type Ruleset } from '../ir/ruleset.ts';
 import type { Fate } from '../ir/specialise.ts';
 import type { Profile } from '../profile/schema.ts';
 import { type Reason, type Result, succeed } from '../support/diagnostics.ts';
+import { remember } from '../support/remember.ts';
 import { explainRoom, guardReason } from './capacity.ts';
 import { offerConcessions } from './concessions.ts';
 import { describeFacts } from './facts.ts';
@@ -27,17 +28,19 @@ export interface RuleView {
 }
 
 /** Indices of entries by rule. */
-export function entriesByRule(entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> {
-  const groups = new Map<string, number[]>();
-  for (const [index, { rule }] of entries.entries()) {
-    if (rule === null) continue;
-    const key = formatRuleId(rule);
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [index]);
-    else group.push(index);
-  }
-  return groups;
-}
+export const entriesByRule = remember(
+  (entries: readonly Entry[]): ReadonlyMap<string, readonly number[]> => {
+    const groups = new Map<string, number[]>();
+    for (const [index, { rule }] of entries.entries()) {
+      if (rule === null) continue;
+      const key = formatRuleId(rule);
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, [index]);
+      else group.push(index);
+    }
+    return groups;
+  },
+);
 
 /** Each reason once; that a later part of a rule is not reached says nothing beside why that is. */
 function uniqueReasons(reasons: readonly PlannedReason[]): PlannedReason[] {

@@ -1,4 +1,4 @@
-import { readTables, type TcamFormat } from '../backends/tcam/artifact.ts';
+import { readsCutAsZero, readTables, type TcamFormat } from '../backends/tcam/artifact.ts';
 import { type Finding, verifyClassifiers, verifyTables } from '../backends/tcam/verify.ts';
 import { type Outcome, prepare } from '../ir/evaluate.ts';
 import { parsePacket } from '../ir/packet.ts';
@@ -65,9 +65,8 @@ export function verifyTableFile(
   const tables = readTables(format, text, path, final ? 'permit' : 'continue', beside);
   if (!tables.ok) return tables;
   const { classifier, ask } = referenceOf(situation, final);
-  return succeed(
-    reportOf(verifyTables(classifier, tables.value, optionsOf(situation, final)), [ask]),
-  );
+  const options = { ...optionsOf(situation, final), readsCutAsZero: readsCutAsZero(format) };
+  return succeed(reportOf(verifyTables(classifier, tables.value, options), [ask]));
 }
 
 /** Proves that two rulesets decide the same, as far as a frame alone decides. */

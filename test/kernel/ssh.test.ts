@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import type { SshOptions } from '../../src/deploy/ssh/connect.ts';
 import { openSshSession, type SshSession } from '../../src/deploy/ssh/transport.ts';
 import { toHex } from '../../src/support/bits.ts';
-import { PROJECT } from '../support/run-cli.ts';
+import { MAIN } from '../support/run-cli.ts';
 import { runCommand } from '../support/run-command.ts';
 import { openSshLab, probeSshLab, type SshLab } from '../support/ssh-lab.ts';
 
@@ -80,7 +80,7 @@ sshIt('runs programs with exactly their arguments, input and exit status', async
     expect((await transport.run(['cat'], { input })).stdout).toBe(input);
     expect((await transport.run(['sh', '-c', 'echo no >&2; exit 7'])).code).toBe(7);
     expect((await transport.run(['no-such-program'])).code).toBe(127);
-    expect((await transport.run(['sh', '-c', 'kill -9 $$'])).code).toBeGreaterThan(127);
+    expect((await transport.run(['/bin/sh', '-c', 'kill -9 $$'])).code).toBeGreaterThan(127);
     const many = await Promise.all(
       Array.from({ length: 40 }, (_, index) => transport.run(['echo', `${index}`])),
     );
@@ -201,11 +201,10 @@ sshIt('plans for the ruleset and the facts of another machine', async () => {
     there = await openSshLab({ prefix: enter, address: '127.0.0.1', port: null });
     writeFileSync(there.file('known_hosts'), there.knownHost);
     writeFileSync(there.file('config'), 'IdentityFile ~/.ssh/plain\n');
-    const cli = ['--import', 'tsx', join(PROJECT, 'src/cli/main.ts')];
     const host = `root@127.0.0.1:${there.port}`;
     const asked = ['plan', '--host', host, '--dev', 'eth0', '--json'];
     const env = ['env', `HOME=${there.home}`, 'SSH_AUTH_SOCK='];
-    const plan = JSON.parse(String(await run(...env, process.execPath, ...cli, ...asked)));
+    const plan = JSON.parse(String(await run(...env, process.execPath, ...MAIN, ...asked)));
     expect(plan.rules).toMatchObject([{ text: 'tcp dport 23 drop', tier: 'xdp-native' }]);
     expect(plan.facts).toMatchObject({ role: 'host' });
     expect(plan.facts['local-address']).toContain('192.0.2.1');

@@ -18,7 +18,11 @@ export interface DeployLab {
   /** Runs a command where the device is; throws when it fails. */
   run(...argv: readonly string[]): Promise<string>;
   /** Sends so many test frames of 60 bytes and tells how many the stack behind XDP saw. */
-  send(count: number): Promise<number>;
+  send(count: number, etherType?: number): Promise<number>;
+  /** What runs a program where the device is. */
+  readonly prefix: readonly string[];
+  /** Makes the device, with the far end. */
+  plug(): Promise<void>;
   /** Sends without a pause while `work` runs; how many were sent, and how many came through. */
   sendDuring(work: () => Promise<void>): Promise<{ readonly sent: number; readonly seen: number }>;
   close(): Promise<void>;
@@ -41,7 +45,7 @@ export function probeDeployLab(): string | null {
 }
 
 /**
- * Reads lines `NEAR FAR COUNT`: sends so many test frames from namespace FAR, or (0) until the next
+ * Reads lines `NEAR FAR COUNT TYPE`: sends so many test frames of that EtherType from namespace FAR, or (0) until the next
  * line, and prints how many it sent and how many came through to NEAR. One process for all labs, since
  * starting Python takes longer than anything else here.
  */
@@ -67,11 +71,11 @@ def drain(s, patience):
         s.recv(64)
         seen += 1
     return seen
-frame = bytes.fromhex('020000000001020000000002${TEST_ETHERTYPE.toString(16)}').ljust(60, b'\\0')
 for line in iter(sys.stdin.readline, ''):
-    near, far, count = line.split()
+    near, far, count, kind = line.split()
     limit = int(count)
-    with packet_socket(near, ${TEST_ETHERTYPE}) as into, packet_socket(far, 0) as out:
+    frame = (bytes.fromhex('020000000001020000000002') + int(kind).to_bytes(2, 'big')).ljust(60, b'\\0')
+    with packet_socket(near, int(kind)) as into, packet_socket(far, 0) as out:
         print('ready', flush=True)
         sent = seen = 0
         while limit == 0 or sent < limit:
@@ -119,11 +123,12 @@ async function exchange(
   near: string,
   far: string,
   count: number,
+  etherType: number,
   work: (() => Promise<void>) | null,
 ): Promise<{ readonly sent: number; readonly seen: number }> {
   traffic ??= startTraffic();
   const { say, hear } = traffic;
-  say(`${near} ${far} ${count}`);
+  say(`${near} ${far} ${count} ${etherType}`);
   await hear();
   try {
     await work?.();
@@ -145,11 +150,14 @@ export async function openDeployLab(): Promise<DeployLab> {
   const paths = { bpffs: join(directory, 'bpf'), state: join(directory, 'state') };
   await runCommand('ip', ['netns', 'add', near]);
   await runCommand('ip', ['netns', 'add', far]);
-  const link = ['link', 'add', 'eth0', 'address', '02:00:00:00:00:01', 'type', 'veth'];
-  const peer = ['peer', 'name', 'eth0', 'address', '02:00:00:00:00:02', 'netns', far];
-  await runCommand('ip', ['-n', near, ...link, ...peer]);
-  await runCommand('ip', ['-n', near, 'link', 'set', 'eth0', 'up']);
-  await runCommand('ip', ['-n', far, 'link', 'set', 'eth0', 'up']);
+  const plug = async (): Promise<void> => {
+    const link = ['link', 'add', 'eth0', 'address', '02:00:00:00:00:01', 'type', 'veth'];
+    const peer = ['peer', 'name', 'eth0', 'address', '02:00:00:00:00:02', 'netns', far];
+    await runCommand('ip', ['-n', near, ...link, ...peer]);
+    await runCommand('ip', ['-n', near, 'link', 'set', 'eth0', 'up']);
+    await runCommand('ip', ['-n', far, 'link', 'set', 'eth0', 'up']);
+  };
+  await plug();
 
   const prefix = ['nsenter', `--net=/run/netns/${near}`];
   const [enter = '', ...where] = prefix;
@@ -160,8 +168,12 @@ export async function openDeployLab(): Promise<DeployLab> {
     async run(...argv) {
       return (await runCommand(enter, [...where, ...argv])).toString();
     },
-    send: async (count) => (await exchange(near, far, count, null)).seen,
-    sendDuring: (work) => exchange(near, far, 0, work),
+    async send(count, etherType = TEST_ETHERTYPE) {
+      return (await exchange(near, far, count, etherType, null)).seen;
+    },
+    prefix,
+    plug,
+    sendDuring: (work) => exchange(near, far, 0, TEST_ETHERTYPE, work),
     async close() {
       await runCommand('ip', ['netns', 'del', near]);
       await runCommand('ip', ['netns', 'del', far]);

@@ -7,7 +7,11 @@ export type StepName = string;
 export type Fault = 'dies' | 'fails';
 
 /** Programs that only look, by how their command line begins. Whatever is not here changes something. */
-const LOOKS = [/^(ls|cat|stat|date|dmesg) /, /^sh -c id -u/, /^(ip|tc|bpftool|nft) -j (?!batch)/];
+const LOOKS = [
+  /^(ls|cat|stat|date|dmesg) /,
+  /^sh -c (: looks|while read -r key)/,
+  /^(ip|tc|bpftool|nft) -j (?!batch)/,
+];
 
 const LOST = { code: 255, stdout: '', stderr: 'connection lost' } as const;
 

@@ -1,7 +1,7 @@
 import { appendFileSync, writeFileSync } from 'node:fs';
 import { threadId } from 'node:worker_threads';
 import { execa } from 'execa';
-import { type CliRun, PROJECT } from './run-cli.ts';
+import { type CliRun, MAIN, PROJECT } from './run-cli.ts';
 import { runCommand } from './run-command.ts';
 import { openSshLab, type SshLab } from './ssh-lab.ts';
 
@@ -87,8 +87,7 @@ ip -n ${controller} address add 10.77.${index}.1/24 dev host${index}
     inventory,
     async cli(...args) {
       const [program = '', ...prefix] = inNamespace(controller);
-      const main = ['--import', 'tsx', `${PROJECT}/src/cli/main.ts`];
-      const argv = [...prefix, process.execPath, ...main, ...args];
+      const argv = [...prefix, process.execPath, ...MAIN, ...args];
       const env = { HOME: first.home, SSH_AUTH_SOCK: '' };
       const { exitCode, stdout, stderr } = await execa(program, argv, {
         ...{ cwd: PROJECT, reject: false, input: '', env },

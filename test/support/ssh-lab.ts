@@ -54,6 +54,10 @@ export interface SshdPlace {
   readonly address: string;
   /** Null: any that is free. */
   readonly port: number | null;
+  /** Variables of every session. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Further lines of sshd_config(5). */
+  readonly settings?: readonly string[];
 }
 
 const HERE: SshdPlace = { prefix: [], address: '127.0.0.1', port: null };
@@ -63,6 +67,8 @@ export async function openSshLab({
   prefix,
   address,
   port: fixed,
+  env = {},
+  settings: more = [],
 }: SshdPlace = HERE): Promise<SshLab> {
   const root = mkdtempSync(join(tmpdir(), 'nfo-ssh-'));
   const home = join(root, 'home');
@@ -76,6 +82,7 @@ export async function openSshLab({
   writeFileSync(join(root, 'authorized'), keys.join(''));
   const port = fixed ?? (await freePort());
   const settings = [
+    ...more,
     `Port ${port}`,
     `ListenAddress ${address}`,
     `HostKey ${join(root, 'host')}`,
@@ -86,7 +93,9 @@ export async function openSshLab({
     'StrictModes no',
     'UsePAM no',
     // So that no start-up file of the machine's own user runs before every command.
-    `SetEnv HOME=${root}`,
+    `SetEnv HOME=${root} ${Object.entries(env)
+      .map(([name, value]) => `${name}=${value}`)
+      .join(' ')}`,
   ];
   writeFileSync(join(root, 'sshd_config'), `${settings.join('\n')}\n`);
   const argv = [...prefix, '/usr/sbin/sshd', '-D', '-e', '-f', join(root, 'sshd_config')];

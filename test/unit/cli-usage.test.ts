@@ -14,7 +14,7 @@ const wrongUsage: readonly (readonly [said: string, ...args: string[]])[] = [
   ['Usage:'],
   ['is not NAME=VALUE', 'plan', EDGE, '--fact', 'role'],
   ['Known are', 'plan', EDGE, '--concede', 'everything'],
-  ['A device name', 'plan', EDGE, '--dev', 'eth0/1'],
+  ['cannot name a network device', 'plan', EDGE, '--dev', 'eth0/1'],
   ["--target <TARGET>' not specified", 'compile', EDGE],
   ['Allowed choices', 'compile', EDGE, '--target', 'p4'],
   ["no format 'elf'", 'compile', EDGE, '--target', 'tcam', '--format', 'elf'],

@@ -5,12 +5,13 @@ import { countFlows, isFresh } from '../../src/deploy/conntrack.ts';
 import { checkDeviceName, deviceKey } from '../../src/deploy/device-name.ts';
 import { foldGoneRules } from '../../src/deploy/gone-rules.ts';
 import { bindMaps, type LoadRequest, loadGeneration } from '../../src/deploy/load.ts';
-import { checkMachine, readSysctls } from '../../src/deploy/machine.ts';
+import { checkMachine, mountBpffs, readSysctls } from '../../src/deploy/machine.ts';
 import { collectNftCounts } from '../../src/deploy/nft-counters.ts';
 import { type CounterOwner, carryCounts, type OwnerCount } from '../../src/deploy/owner-counts.ts';
 import { parseAddress } from '../../src/deploy/parse-address.ts';
 import { type DeployPaths, generationPaths } from '../../src/deploy/paths.ts';
 import { readCounters } from '../../src/deploy/read-counters.ts';
+import { renderUndeploy } from '../../src/deploy/render-report.ts';
 import { renderStatus } from '../../src/deploy/render-status.ts';
 import { readState } from '../../src/deploy/state.ts';
 import type { CommandResult, Transport } from '../../src/deploy/transport.ts';
@@ -150,6 +151,31 @@ it.each([
     maps: 'map update name ready key 0 0 0 0 value 1 0 0 0\n',
   };
   expect((await loadGeneration(transport, PATHS, request, 1)).ok).toBe(ok);
+});
+
+it.each(['/tmp/with blank/bpf', '/tmp/a#b', "/tmp/q'", '', '/tmp/x\ny'])(
+  'a place for pins that bpftool would take apart is refused: %j',
+  async (path) => {
+    const { transport, log } = fakeTransport(() => ({}));
+    const mounted = await mountBpffs(transport, path);
+    expect(mounted.diagnostics.map(({ code }) => code)).toEqual(['deploy/bad-path']);
+    expect(log).toEqual([]);
+  },
+);
+
+it('undeploy lists the counters that counted, and how many did not', () => {
+  const owner = { family: 'inet', table: 't', name: null, chain: 'c', index: 0 } as const;
+  const counter = (handle: number, packets: number) => ({
+    ...{ ...owner, handle },
+    hardware: { packets, bytes: packets * 60 },
+  });
+  const text = renderUndeploy({
+    ...{ format: 'nft-offload/undeploy@1', device: 'eth0', removed: null, left: [] },
+    counters: [counter(1, 0), counter(2, 3), counter(3, 0)],
+  });
+  expect(text).toBe(
+    'eth0: nothing to remove\ninet t c handle 2: 3 packets, 180 bytes\n2 counters counted nothing\n',
+  );
 });
 
 it('names the package of a missing tool', async () => {

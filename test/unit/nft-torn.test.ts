@@ -1,5 +1,10 @@
 import { expect, it } from 'vitest';
-import { listWhole, openListing, readOpened } from '../../src/nft/read-listing.ts';
+import {
+  createListingReader,
+  listWhole,
+  openListing,
+  readOpened,
+} from '../../src/nft/read-listing.ts';
 
 const JSON_LINE = JSON.stringify({
   nftables: [
@@ -42,7 +47,7 @@ const TORN = output('00000100', '00000100');
 
 /** Why the set that the rule looks in cannot be relied on. */
 function unknownOf(text: string): string | null {
-  const read = readOpened(openListing(text), '', 'test');
+  const read = readOpened(openListing(text, 'test'), '');
   if (!read.ok) throw new Error(read.diagnostics.map(({ message }) => message).join('\n'));
   const steps = read.value.tables[0]?.chains[0]?.rules[0]?.steps ?? [];
   const tests = steps.flatMap((step) => (step.kind === 'test' ? [step.test] : []));
@@ -52,7 +57,7 @@ function unknownOf(text: string): string | null {
 
 it('does not rely on a set that was listed while the kernel changed its table', () => {
   expect([WHOLE, TORN].map(unknownOf)).toEqual([null, 'set/torn']);
-  expect(openListing(WHOLE).rest).toBe('chains');
+  expect(openListing(WHOLE, 'test').rest).toBe('chains');
 });
 
 it.each([
@@ -61,7 +66,7 @@ it.each([
   ['never whole', [TORN, TORN, TORN, WHOLE], 3],
 ])('lists again until a set is whole: %s', async (_, outputs, times) => {
   const waits: number[] = [];
-  const { listing } = await listWhole(async (wait) => {
+  const { listing } = await listWhole('test', async (wait) => {
     waits.push(wait);
     const stdout = outputs[waits.length - 1] ?? '';
     return { started: true, status: 0, signal: null, stdout, stderr: '' };
@@ -69,4 +74,22 @@ it.each([
   expect(waits).toHaveLength(times);
   expect(waits[0]).toBe(0);
   expect(listing.bytecode.torn.size).toBe(times === 3 ? 1 : 0);
+});
+
+const COMMENTED = output('00000100', '00000200').replace(
+  'ip t c 4',
+  'ip t @other\n  userdata = { comment "a\n{"nftables":" }\n\nip t c 4',
+);
+
+it.each([
+  ['a listing', WHOLE],
+  ['a comment that looks like the beginning of the listing', COMMENTED],
+])('reads the same in parts and at once: %s', (_, text) => {
+  const whole = openListing(text, 'test');
+  expect(whole.listed.ok).toBe(true);
+  for (let size = 1; size < text.length; size += 7) {
+    const reader = createListingReader('test');
+    for (let at = 0; at < text.length; at += size) reader.take(text.slice(at, at + size));
+    expect(reader.finish(text)).toEqual(whole);
+  }
 });

@@ -4,6 +4,7 @@ import type { Ruleset } from '../../src/ir/ruleset.ts';
 import { readJsonText } from '../../src/nft/ruleset-json.ts';
 import { refuseConcession } from '../../src/plan/check-concessions.ts';
 import type { Situation } from '../../src/plan/place.ts';
+import { placeTables } from '../../src/plan/place-tcam.ts';
 import { planRuleset } from '../../src/plan/plan.ts';
 import { groupRules } from '../../src/plan/report.ts';
 import { weighRules } from '../../src/plan/weights.ts';
@@ -46,7 +47,7 @@ function situationOf(ruleset: Ruleset, change: Partial<Situation> = {}): Situati
 const profiles = new Map<string, Profile>();
 
 beforeAll(async () => {
-  for (const name of ['xdp-native', 'xdp-generic', 'netdevsim', 'spectrum']) {
+  for (const name of ['xdp-native', 'xdp-generic', 'netdevsim', 'spectrum', 'e810']) {
     profiles.set(name, unwrap(await loadProfile(name)));
   }
 });
@@ -204,4 +205,36 @@ it.each<readonly [Concession, Ruleset, string | null]>([
 it('takes reply-ports with the facts it needs', () => {
   const facts = { ...labFacts('host'), conntrackFresh: true };
   expect(refuseConcession('reply-ports', situationOf(STATEFUL, { facts }))).toBeNull();
+});
+
+function prefix(addr: string, len: number): Json {
+  const left = { payload: { protocol: 'ip', field: 'saddr' } };
+  return { match: { op: '==', left, right: { prefix: { addr, len } } } };
+}
+
+it('rows in more layers than a device has priorities: the rules that are worth most, or a refusal', () => {
+  const nested = [30, 28, 24, 20, 16].map((len, at): readonly Json[] => [
+    prefix('10.0.0.0', len),
+    ...(at % 2 === 0 ? [counted(at === 4 ? 900 : 10), drop] : [accept]),
+  ]);
+  const ruleset = rulesetOf('ingress', ...nested, [prefix('192.168.0.0', 16), drop]);
+  const e810 = profileOf('e810');
+  if (e810.kind !== 'tcam') throw new Error('bug: no TCAM');
+  const situation = situationOf(ruleset, { concessions: ['counters'] });
+  const request = { format: 'rte-flow', profile: e810, effort: 'normal', since: null } as const;
+  const { artifact, choice } = unwrap(placeTables(situation, { ...request, final: false }));
+  const text = Buffer.from(artifact.files[0]?.content ?? '').toString();
+  const used = new Set([...text.matchAll(/priority (\d+) /g)].map(([, priority]) => priority));
+  expect(used.size).toBeLessThanOrEqual(3);
+  // The one that drops most comes with the rows in front that continue.
+  expect(choice?.chosen.has('netdev t c handle 5')).toBe(true);
+  expect(choice?.leftOver.size).toBeGreaterThan(0);
+  expect(text).toMatch(/priority 1 .*mask 255\.255\.240\.0 .*actions rss/);
+  expect(text).toMatch(/priority 2 .*mask 255\.255\.0\.0 .*actions drop/);
+  const refused = placeTables(situation, { ...request, final: true });
+  expect(refused.ok).toBe(false);
+  expect(refused.diagnostics[0]).toMatchObject({
+    code: 'tcam/too-big',
+    message: expect.stringMatching(/^priorities: \d+ needed, e810 has 3$/),
+  });
 });

@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ClientChannel } from 'ssh2';
 import { expect, it } from 'vitest';
-import { quoteWords } from '../../src/deploy/shell.ts';
 import { createShellPool, openShell, type Shell } from '../../src/deploy/ssh/shells.ts';
+import { formatTask, writeBytes } from '../../src/deploy/ssh/task.ts';
+import { toHex } from '../../src/support/bits.ts';
 
 /** A shell of this machine, at the end of what a channel is: a stream both ways, and one of errors. */
 function localShell(): { readonly shell: Shell; readonly kill: () => unknown } {
@@ -19,7 +20,7 @@ function localShell(): { readonly shell: Shell; readonly kill: () => unknown } {
   };
 }
 
-const run = (shell: Shell, ...argv: readonly string[]) => shell.run(quoteWords(argv));
+const run = (shell: Shell, ...argv: readonly string[]) => shell.run(formatTask(argv));
 
 it('a shell tells output, errors and exit status of one command from the next', async () => {
   const { shell, kill } = localShell();
@@ -33,8 +34,29 @@ it('a shell tells output, errors and exit status of one command from the next', 
   // Its input is empty, not the commands that follow.
   expect((await run(shell, 'cat')).stdout).toHaveLength(0);
   expect((await run(shell, 'exit', '1')).code).toBe(127);
-  expect((await run(shell, 'sh', '-c', 'kill -9 $$')).code).toBe(137);
+  expect((await run(shell, '/bin/sh', '-c', 'kill -9 $$')).code).toBe(137);
   kill();
+});
+
+it('a shell runs scripts itself, with their words and their input', async () => {
+  const { shell, kill } = localShell();
+  const script = 'cd / && umask 077 && x=1\ncat; printf "%s|" "$@"; exit 5';
+  const words = ['$(id)', "a'b", '-n', 'x\ny', '', '\\', '*'];
+  const said = await shell.run(formatTask(['sh', '-c', script, 'sh', ...words], 'in %s \\0101\n'));
+  expect(said.code).toBe(5);
+  expect(said.stdout.toString()).toBe(`in %s \\0101\n${words.map((word) => `${word}|`).join('')}`);
+  // It leaves nothing behind in the shell.
+  const after = await shell.run(formatTask(['sh', '-c', 'echo "$PWD $# $x."', 'sh', 'one']));
+  expect(after.stdout.toString()).toBe(`${process.cwd()} 1 .\n`);
+  kill();
+});
+
+it.each(['dash', 'bash'])('%s writes bytes as they are', (program) => {
+  const all = Uint8Array.from({ length: 20_000 }, (_, index) => (index * 7 + (index >> 8)) & 0xff);
+  for (const content of [all, new Uint8Array(), Buffer.from("\\0'%s\n\\c-")]) {
+    const { stdout } = spawnSync(program, { input: writeBytes(content) });
+    expect(toHex(stdout)).toBe(toHex(content));
+  }
 });
 
 it('a shell that ends leaves nobody waiting, and another one takes its place', async () => {

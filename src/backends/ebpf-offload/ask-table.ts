@@ -1,7 +1,6 @@
 import type { DecisionNode, TableNode } from '../../ir/decision-nodes.ts';
-import type { Forest } from '../../ir/match-forest.ts';
 import type { KeyPart, Presence } from '../../ir/match-table.ts';
-import { laneBytes } from '../../ir/match-table.ts';
+import { generationLane, laneBytes, NO_ORDER, presenceLane } from '../../ir/match-table.ts';
 import {
   addData,
   CONTINUE,
@@ -54,8 +53,12 @@ import { baseRegister, loadField } from './loads.ts';
 import { actionWord, TARGET_BITS, type TreeData, writeTree } from './tree-data.ts';
 import type { Column } from './tree-layout.ts';
 
-/** The section of tables. Not read-only: what is frozen could not be changed while it runs. */
+/*
+ * The section of tables. Not read-only: what is frozen could not be changed while it runs. It begins with
+ * the generation (u32), then zeros up to byte 64.
+ */
 export const TREES = '.data.tree';
+const HEADER_BYTES = 64;
 
 /** Where the walk keeps the number of the best rule so far and what it does. */
 const BEST = r9;
@@ -70,6 +73,8 @@ export interface TableWay {
 
 export interface TableOptions {
   readonly slotOf: (counter: number) => number | null;
+  /** A table's data where it is there already. */
+  readonly dataOf: (node: TableNode) => TreeData | null;
   /** First byte of the key, from r10: `KEY_BYTES` are free there. */
   readonly key: number;
   /** By target of the node. */
@@ -83,7 +88,7 @@ export function leadsToCode({ targets }: TableNode): boolean {
 
 /** Emits a table: its key, the walk through its trees, what the rule found does. r0-r5 are lost. */
 export function emitTable(emitter: Emitter, node: TableNode, options: TableOptions): void {
-  const data = writeTree(node, options.slotOf);
+  const data = options.dataOf(node) ?? writeTree(node, options.slotOf);
   const offset = addData(emitter.trees, node, () => data.bytes);
   emitter.tables.push({ node, data, offset });
   emitKey(emitter, node, data, options.key);
@@ -92,19 +97,28 @@ export function emitTable(emitter: Emitter, node: TableNode, options: TableOptio
     store(emitter, 'saved-proto', PROTO);
     store(emitter, 'saved-end', END);
   }
-  const act = newLabel(emitter, 'act');
-  // Beyond every rule's number. The verifier knows the same of what is found in a table.
-  emit(emitter, mov32(BEST, 0xffffffff), mov32(ACTION, actionWord(node.none, null)));
+  // The verifier knows the same of what is found in a table.
+  emit(emitter, mov32(BEST, NO_ORDER), mov32(ACTION, actionWord(node.none, null)));
   for (const tree of node.forest.trees.keys()) {
-    emitTree(emitter, node, data, offset, tree, options.key, act);
+    emitTree(emitter, node, data, offset, tree, options.key);
   }
-  emit(emitter, label(act));
   if (keeps) {
     emit(emitter, mov(r1, ACTION));
     fetch(emitter, PROTO, 'saved-proto');
     fetch(emitter, END, 'saved-end');
   } else emit(emitter, mov(r1, ACTION));
   emitWays(emitter, options.ways);
+}
+
+/** Begins the section of tables, and reads the generation, once a packet. r1 is lost. */
+export function emitGeneration(emitter: Emitter, generation: number): void {
+  addData(emitter.trees, emitter, () => {
+    const header = new Uint8Array(HEADER_BYTES);
+    new DataView(header.buffer).setUint32(0, generation, true);
+    return header;
+  });
+  emit(emitter, ldMapValue(r1, TREES, 0), ldx(4, r1, r1, 0));
+  store(emitter, 'generation', r1, 4);
 }
 
 /** r1 is an action. */
@@ -140,6 +154,8 @@ function emitKey(emitter: Emitter, { table }: TableNode, { layout }: TreeData, k
       if (part.guard === guard) storePart(emitter, part, widths, layout.places, key);
     }
   };
+  fetch(emitter, r1, 'generation', 4);
+  emit(emitter, stx(4, r10, key + (layout.places[generationLane(table.key)] ?? 0), r1));
   storeParts(null);
   if (presences.length === 0) return;
   const present = presences.map(() => newLabel(emitter, 'present'));
@@ -149,7 +165,7 @@ function emitKey(emitter: Emitter, { table }: TableNode, { layout }: TreeData, k
     askPresence(emitter, presence, present[index] ?? CONTINUE);
     emit(emitter, label(asked[index] ?? CONTINUE));
   }
-  const flags = widths.length - 1;
+  const flags = presenceLane(table.key);
   const bytes = laneBytes(widths[flags] ?? 0);
   const done = newLabel(emitter, 'key');
   emit(emitter, stx(bytes, r10, key + (layout.places[flags] ?? 0), r4), ja(done));
@@ -197,13 +213,7 @@ function storePart(
   }
 }
 
-/** Ones as far as needed for the length of the longest leaf: a verifier counts it down. */
-function longestMask({ count }: Forest): number {
-  const longest = count.reduce((most, length) => Math.max(most, length), 0);
-  return 2 ** Math.ceil(Math.log2(longest + 1)) - 1;
-}
-
-/** One tree: down to a leaf, then its rows in order. Ends behind it, or at `done` when later ones cannot win. */
+/** One tree, unless no rule in it can win: down to a leaf, then its rows in order. */
 function emitTree(
   emitter: Emitter,
   { forest }: TableNode,
@@ -211,16 +221,15 @@ function emitTree(
   offset: number,
   tree: number,
   key: number,
-  done: string,
 ): void {
   const [down, leaf, row, skip, next] = ['node', 'leaf', 'row', 'skip', 'tree'].map((stem) =>
     newLabel(emitter, stem),
   );
   if (!down || !leaf || !row || !skip || !next) throw new Error('bug: no labels');
   emit(emitter, ldMapValue(r2, TREES, offset + 8 * tree));
-  if (tree > 0) emit(emitter, ldx(4, r1, r2, 4), jge(r1, BEST, done));
+  if (tree > 0) emit(emitter, ldx(4, r1, r2, 4), jge(r1, BEST, next));
   emit(emitter, ldx(4, r1, r2, 0), ldMapValue(r0, TREES, offset + nodes));
-  emit(emitter, mov32(r5, forest.depth + 1), label(down));
+  emit(emitter, mov32(r5, forest.room.depth + 1), label(down));
   emit(emitter, mov32(r2, r1), and32(r2, 7), jeq32(r2, 0, leaf));
   emit(emitter, add(r5, -1), jeq32(r5, 0, CONTINUE));
   // A shift takes the low six bits of its register only.
@@ -231,7 +240,7 @@ function emitTree(
   emit(emitter, rsh32(r1, 12), lsh32(r1, 2), add(r1, r3), jgt(r1, nodeWords - 1, CONTINUE));
   emit(emitter, lsh(r1, 2), add(r1, r0), ldx(4, r1, r1, 0), ja(down));
 
-  emit(emitter, label(leaf), mov32(r5, r1), rsh32(r5, 3), and32(r5, longestMask(forest)));
+  emit(emitter, label(leaf), mov32(r5, r1), rsh32(r5, 3), and32(r5, forest.room.leaf));
   emit(emitter, jeq32(r5, 0, next), rsh32(r1, 9), jgt32(r1, rowUnits - 1, CONTINUE), lsh(r1, 3));
   emit(emitter, ldMapValue(r0, TREES, offset + rows), add(r1, r0), label(row));
   emit(emitter, ldx(4, r2, r1, layout.orderAt), jge(r2, BEST, next));

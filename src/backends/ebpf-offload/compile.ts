@@ -5,7 +5,6 @@ import {
   type Decision,
   type DecisionOptions,
 } from '../../ir/decision.ts';
-import type { DecisionNode } from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey } from '../../ir/fields.ts';
 import { mergeAlternatives } from '../../ir/merge-alternatives.ts';
 import { isPlain } from '../../ir/operand.ts';
@@ -19,26 +18,28 @@ import {
   type Result,
   succeed,
 } from '../../support/diagnostics.ts';
-import {
-  type Artifact,
-  type AttachHook,
-  COUNTER_BYTES,
-  type CounterLayout,
-  type OutputFile,
-  type Structure,
-} from '../backend.ts';
+import type { Artifact, AttachHook, CounterLayout, OutputFile, Structure } from '../backend.ts';
 import { isLoadable } from './ask.ts';
 import { TREES } from './ask-table.ts';
 import { type Assembly, assemble } from './assemble.ts';
 import { checkDialect } from './check-dialect.ts';
+import { type CounterSlots, counterMap, countersIn, placeCounters } from './counter-slots.ts';
 import { type Dialect, dialectOf, mergesRules } from './dialect.ts';
 import { type BpfObject, writeElf } from './elf.ts';
 import { writeBatch } from './fill.ts';
 import { formatListing } from './format.ts';
 import { HOOKS } from './hook.ts';
+import {
+  type ChangedProgram,
+  hasSameCode,
+  isLiveProgram,
+  type LiveProgram,
+  liveProgram,
+  openChange,
+  type ProgramPatch,
+} from './live-program.ts';
 import { lookupProblem } from './lookup.ts';
 import { RODATA } from './lookup-data.ts';
-import type { MapDefinition } from './maps.ts';
 import { nfpCosts } from './nfp-cost.ts';
 import { READY } from './ready.ts';
 import { inOrder, selectProgram } from './select.ts';
@@ -50,9 +51,6 @@ import { findHopeless, findTooBig, ruleCosts, usageOf } from './usage.ts';
 
 /** The program's name. */
 export const PROGRAM = 'nft_offload';
-const COUNTER_MAP = 'counters';
-/** Counters in one map entry: costs nothing at run time, and creates the map 500 times faster. */
-const SLOTS_PER_ENTRY = 512;
 
 /** An XDP program for one device, with all that loads, explains and checks it. */
 export interface XdpArtifact extends Artifact {
@@ -68,6 +66,10 @@ export interface XdpArtifact extends Artifact {
   readonly owners: readonly Counter[];
   /** Sets that are hash maps, with what has to be in them; see `files`. */
   readonly sets: readonly SetMap[];
+  /** What it takes to change the program while it runs; null where that is not possible. */
+  readonly live: LiveProgram | null;
+  /** Stores that make this program of `base`; null where it is a program of its own. */
+  readonly patch: ProgramPatch | null;
 }
 
 /** Profiles of XDP tiers; others are not for this backend. */
@@ -133,39 +135,6 @@ export function capabilitiesOf(profile: XdpProfile): Capabilities {
   };
 }
 
-/** Counters a decision can count, those at ingress first, and where each goes. */
-function placeCounters(order: readonly DecisionNode[], classifier: Classifier) {
-  const used = new Set<number>();
-  for (const node of order) {
-    if (node.kind === 'count') for (const counter of node.counters) used.add(counter);
-    if (node.kind !== 'table') continue;
-    for (const { counter } of node.actions) if (counter !== null) used.add(counter);
-  }
-  const sorted = [...used].sort((a, b) => a - b);
-  const isIngress = (index: number): boolean => classifier.counters[index]?.view === 'ingress';
-  const placed = [...sorted.filter(isIngress), ...sorted.filter((index) => !isIngress(index))];
-  return { placed, ingress: sorted.filter(isIngress).length };
-}
-
-function layoutOf(profile: XdpProfile, dialect: Dialect, slots: number): CounterLayout {
-  const perCpu = profile.limits.maps.kinds.some(({ kind }) => kind === 'percpu_array');
-  const whole = 2 ** Math.ceil(Math.log2(slots));
-  const most = perCpu ? SLOTS_PER_ENTRY : whole;
-  const slotsPerEntry = dialect.constantMapOffsets ? 1 : Math.min(most, whole);
-  return { map: COUNTER_MAP, perCpu, slotsPerEntry, slots };
-}
-
-function counterMap(layout: CounterLayout): MapDefinition {
-  return {
-    name: layout.map,
-    type: layout.perCpu ? 'percpu_array' : 'array',
-    keySize: 4,
-    valueSize: layout.slotsPerEntry * COUNTER_BYTES,
-    maxEntries: Math.ceil(layout.slots / layout.slotsPerEntry),
-    flags: 0,
-  };
-}
-
 export interface CompileOptions {
   readonly decision?: DecisionOptions;
   /** The concession `counters`; see `Capabilities`. */
@@ -176,12 +145,28 @@ export interface CompileOptions {
   readonly hook?: AttachHook;
   /** How rules are asked, `auto` when left out. */
   readonly structure?: Structure;
+  /** The program that runs: `live` of an artifact. See `TierOptions`. */
+  readonly base?: object;
+}
+
+/** What is compiled, for what. */
+interface Task {
+  readonly classifier: Classifier;
+  readonly profile: XdpProfile;
+  readonly options: CompileOptions;
+  readonly dialect: Dialect;
+  readonly specialised: Specialised;
+  /** What the program decides. */
+  readonly decided: Classifier;
+  /** Rules that became one, by its name. */
+  readonly members: ReturnType<typeof mergeAlternatives>['members'] | null;
 }
 
 /**
  * Compiles a classifier for an XDP tier: specialise, decide, select, assemble, write. The program
  * drops a frame only where the classifier does, counts exactly what the classifier counts for it,
- * and hands on every other frame (XDP_PASS).
+ * and hands on every other frame (XDP_PASS). Where `base` is given and its code would do, it is that
+ * program with other tables; see `patch`.
  */
 export function compileXdp(
   classifier: Classifier,
@@ -192,27 +177,61 @@ export function compileXdp(
   const specialised =
     options.specialised ?? specialise(classifier, { ...capabilitiesOf(profile), mayMiscount });
   const dialect = dialectOf(profile);
-  const hook = HOOKS[options.hook ?? 'xdp'];
   const merged = mergesRules(dialect) ? mergeAlternatives(specialised.classifier) : null;
   const decided = merged?.classifier ?? specialised.classifier;
   const hopeless = findHopeless(profile, decided);
   if (hopeless.length > 0) return fail(...hopeless);
-  const structure = options.structure ?? 'auto';
-  const problem = structureProblem(profile, dialect, structure);
+  const problem = structureProblem(profile, dialect, options.structure ?? 'auto');
   if (problem !== null) return fail(problem);
-  const decision = buildDecision(decided, {
+  const members = merged?.members ?? null;
+  const task: Task = { classifier, profile, options, dialect, specialised, decided, members };
+  const { base } = options;
+  const patched = isLiveProgram(base) ? patchProgram(task, base) : null;
+  return patched ?? makeProgram(task);
+}
+
+function decisionOptions({ decided, dialect, options }: Task): DecisionOptions {
+  return {
     ...DEFAULT_DECISION,
-    ...chooseStructure(decided, dialect, structure),
+    ...chooseStructure(decided, dialect, options.structure ?? 'auto'),
     ...options.decision,
-  });
-  const order = inOrder(decision);
-  const { placed, ingress } = placeCounters(order, classifier);
-  const layout = placed.length > 0 ? layoutOf(profile, dialect, placed.length) : null;
-  const slotOf = new Map(placed.map((counter, index) => [counter, index]));
+  };
+}
+
+function makeProgram(task: Task): Result<XdpArtifact> {
+  const { classifier, profile, dialect } = task;
+  const decision = buildDecision(task.decided, decisionOptions(task));
+  const counters = placeCounters(inOrder(decision), classifier, profile, dialect);
+  return finishProgram(task, decision, counters, null);
+}
+
+/** The program in use with its tables changed; null where it takes another one. */
+function patchProgram(task: Task, base: LiveProgram): Result<XdpArtifact> | null {
+  const change = openChange(base, task.classifier);
+  const options = decisionOptions(task);
+  if ((options.tableRules ?? null) === null) return null;
+  const decision = buildDecision(task.decided, { ...options, tableSource: change.tableSource });
+  const changed = change.finish(countersIn(inOrder(decision)));
+  if (changed === null) return null;
+  const made = finishProgram(task, decision, changed.counters, changed);
+  if (!made.ok || made.value.live === null) return null;
+  return hasSameCode(base, made.value.live) ? made : null;
+}
+
+function finishProgram(
+  task: Task,
+  decision: Decision,
+  counters: CounterSlots | null,
+  changed: ChangedProgram | null,
+): Result<XdpArtifact> {
+  const { profile, dialect, specialised } = task;
+  const hook = HOOKS[task.options.hook ?? 'xdp'];
+  const layout = counters?.layout ?? null;
   const selected = selectProgram(decision, {
     dialect,
     hook,
-    counters: layout === null ? null : { layout, ingress, slotOf },
+    counters,
+    ...(changed === null ? {} : { tables: changed }),
   });
   const tidy = removeUnreachable(threadJumps(selected.insns));
   const farJumps = profile.instructions.gotol.value.allowed ? 'gotol' : 'islands';
@@ -249,7 +268,7 @@ export function compileXdp(
     {
       files: [{ suffix: '', content: elf }, ...(sets.length === 0 ? [] : [batchOf(sets)])],
       usage,
-      costs: ruleCosts(tidy, costs, merged?.members ?? null, tableCosts(tables)),
+      costs: ruleCosts(tidy, costs, task.members, tableCosts(tables)),
       listing: () => formatListing(assembly) + formatTables(tables),
       classifier: specialised.classifier,
       elf,
@@ -258,8 +277,10 @@ export function compileXdp(
       decision,
       specialised,
       counters: layout,
-      owners: placed.flatMap((index) => classifier.counters[index] ?? []),
+      owners: counters?.owners ?? [],
       sets,
+      live: tables.length === 0 ? null : liveProgram(object, tables, counters, changed),
+      patch: changed?.patchFor(tables) ?? null,
     },
     uncountedWarnings(selected.uncounted),
   );

@@ -32,6 +32,8 @@ export type SlotName =
   | 'fragment'
   /** Zero, but the verifier does not know. */
   | 'zero'
+  /** What tables are asked for; see ask-table.ts. */
+  | 'generation'
   /** Registers that the walk through a table's trees takes. */
   | 'saved-proto'
   | 'saved-end';

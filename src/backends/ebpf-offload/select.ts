@@ -1,9 +1,14 @@
 import type { Decision } from '../../ir/decision.ts';
-import { childrenOf, type DecisionNode, type Question } from '../../ir/decision-nodes.ts';
+import {
+  childrenOf,
+  type DecisionNode,
+  type Question,
+  type TableNode,
+} from '../../ir/decision-nodes.ts';
 import { type Field, FRAME, fieldKey, META } from '../../ir/fields.ts';
 import { KEY_BYTES, type TableKey } from '../../ir/match-table.ts';
 import { askQuestion } from './ask.ts';
-import { emitTable, leadsToCode } from './ask-table.ts';
+import { emitGeneration, emitTable, leadsToCode } from './ask-table.ts';
 import type { Dialect } from './dialect.ts';
 import {
   CONTINUE,
@@ -26,6 +31,7 @@ import { keyWords } from './lookup-key.ts';
 import { emitPrologue, type Needs, prologueSlots } from './prologue.ts';
 import { readyCheck } from './ready.ts';
 import type { SetMap } from './set-map.ts';
+import type { TreeData } from './tree-data.ts';
 import type { PlacedTable } from './tree-format.ts';
 
 /** A selected program: instructions with symbolic labels, and the bytes of its read-only data. */
@@ -52,6 +58,11 @@ export interface SelectOptions {
         readonly slotOf: ReadonlyMap<number, number>;
       })
     | null;
+  /** Data of tables that are in use; all are written where left out. */
+  readonly tables?: {
+    readonly generation: number;
+    readonly dataOf: (node: TableNode) => TreeData | null;
+  };
 }
 
 /** Counters that may be pending on one way: a word of the 512 bytes of stack each. */
@@ -142,6 +153,7 @@ function needField(needs: NeedsMaker, field: Field, view: Question['view']): voi
 
 function needKey(needs: NeedsMaker, { parts, presences }: TableKey): void {
   needs.slots.add('zero');
+  needs.slots.add('generation');
   for (const { field, view } of parts) needField(needs, field, view);
   for (const presence of presences) needPresence(needs, presence);
 }
@@ -196,6 +208,7 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
   let start = 0;
   emitPrologue(emitter, decision, needs, () => {
     start = emitter.insns.length;
+    if (hasTables) emitGeneration(emitter, options.tables?.generation ?? 0);
     emitNothingPending(emitter, pending);
   });
   for (const node of order) {
@@ -210,6 +223,7 @@ export function selectProgram(decision: Decision, options: SelectOptions): Selec
       tableKey,
       pending,
       slotOf: (counter) => options.counters?.slotOf.get(counter) ?? null,
+      dataOf: options.tables?.dataOf ?? (() => null),
     });
   }
   if (plan !== null && words > 0) emitFlush(emitter, plan);
@@ -250,13 +264,14 @@ interface NodePlaces {
   readonly tableKey: number;
   readonly pending: readonly number[];
   readonly slotOf: (counter: number) => number | null;
+  readonly dataOf: (node: TableNode) => TreeData | null;
 }
 
 function emitNode(
   emitter: Emitter,
   node: Exclude<DecisionNode, { kind: 'leaf' }>,
   depths: ReadonlyMap<DecisionNode, number>,
-  { tableKey, pending, slotOf }: NodePlaces,
+  { tableKey, pending, slotOf, dataOf }: NodePlaces,
 ): void {
   const from = emitter.insns.length;
   const depth = depths.get(node) ?? 0;
@@ -291,7 +306,7 @@ function emitNode(
         const pend = counting.has(index) ? placeAt(depth) : null;
         return { label: to(target, depth + (pend === null ? 0 : 1)), pend };
       });
-      emitTable(emitter, node, { slotOf, key: tableKey, ways });
+      emitTable(emitter, node, { slotOf, dataOf, key: tableKey, ways });
       return;
     }
   }

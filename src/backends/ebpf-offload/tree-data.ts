@@ -1,12 +1,13 @@
 import type { TableNode } from '../../ir/decision-nodes.ts';
-import { MOST_IN_LEAF } from '../../ir/match-forest.ts';
+import type { Forest } from '../../ir/match-forest.ts';
+import { type MatchTable, NO_ORDER } from '../../ir/match-table.ts';
 import { type Column, layOutTable, type TreeLayout } from './tree-layout.ts';
 
 /*
  * A table as data, little-endian: cells, then nodes, then rows, each from a multiple of 64 bytes.
  *
- *   cell, 8 bytes a tree, those with the lowest rules first:
- *     root: a descriptor     | first: the lowest rule number in the tree
+ *   cell, 8 bytes a tree:
+ *     root: a descriptor     | first: no rule in the tree has a lower number
  *
  *   descriptor of an inner node (its children are the words `base * 4 + value` of the nodes):
  *    31               12 11        6 5      3 2    0
@@ -20,8 +21,7 @@ import { type Column, layOutTable, type TreeLayout } from './tree-layout.ts';
  *   |          base          | count |  0   |
  *   +------------------------+-------+------+
  *
- * Nothing in it depends on where it stands, and only descriptors point at anything: a changed tree is
- * written into free nodes and rows first, then one descriptor is stored over the old one.
+ * Nothing in it depends on where it stands, and only descriptors point at anything; see tree-patch.ts.
  */
 
 /** Where a table's parts start, in bytes from its own start, and what indices are below. */
@@ -37,9 +37,19 @@ export interface TreePlaces {
 export interface TreeData extends TreePlaces {
   readonly layout: TreeLayout;
   readonly bytes: Uint8Array;
+  /** By owner of the table's boxes; see `actionWord`. */
+  readonly actions: Uint32Array;
 }
 
-const CELL_BYTES = 8;
+/** What is written. */
+export interface TreeSource extends TreePlaces {
+  readonly table: MatchTable;
+  readonly forest: Forest;
+  readonly layout: TreeLayout;
+  readonly actions: Uint32Array;
+}
+
+export const CELL_BYTES = 8;
 const CACHE_LINE = 64;
 /** Bytes of the unit that a leaf's base counts in. */
 const ROW_UNIT = 8;
@@ -55,15 +65,8 @@ function laneBit(place: number): number {
   return (place % 8) * 8;
 }
 
-interface Writer {
-  readonly node: TableNode;
-  readonly layout: TreeLayout;
-  readonly view: DataView;
-  readonly places: TreePlaces;
-}
-
-function descriptor({ node, layout }: Writer, index: number): number {
-  const { forest } = node;
+/** The descriptor of a node. */
+export function descriptor({ forest, layout }: TreeSource, index: number): number {
   const bits = forest.bits[index] ?? 0;
   const base = forest.base[index] ?? 0;
   if (bits === 0) {
@@ -82,8 +85,13 @@ function writeNumber(view: DataView, at: number, bytes: number, value: number): 
   else view.setUint32(at, value, true);
 }
 
-function writeColumn({ node, view }: Writer, column: Column, box: number, row: number): void {
-  const { table } = node;
+function writeColumn(
+  view: DataView,
+  { table }: TreeSource,
+  column: Column,
+  box: number,
+  row: number,
+): void {
   const { kind, lane, lanes, bytes } = column;
   const at = row + column.at;
   if (lanes === 2) {
@@ -113,45 +121,63 @@ export function actionWord(target: number, slot: number | null): number {
   return (target | ((slot === null ? 0 : slot + 1) << TARGET_BITS)) >>> 0;
 }
 
-/** Bytes of a table as data, without making it. */
-function placesOf({ forest }: TableNode, layout: TreeLayout): TreePlaces {
-  const nodes = align(forest.trees.length * CELL_BYTES);
-  const nodeWords = Math.max(4, forest.children.length);
+/** The slot of the counter that an action counts in, or null. */
+export function slotOfAction(word: number): number | null {
+  const slot = word >>> TARGET_BITS;
+  return slot === 0 ? null : slot - 1;
+}
+
+/** Places for a table's parts with as much room as its trees have. */
+function placesOf({ trees, room }: Forest, layout: TreeLayout): TreePlaces {
+  const nodes = align(trees.length * CELL_BYTES);
+  const nodeWords = Math.max(4, room.children);
   const rows = align(nodes + nodeWords * 4);
-  const rowUnits = Math.max(1, (forest.boxes.length * layout.rowBytes) / ROW_UNIT);
+  const rowUnits = Math.max(1, (room.boxes * layout.rowBytes) / ROW_UNIT);
   return { nodes, rows, nodeWords, rowUnits };
 }
 
+/** Writes a tree's cell. */
+export function writeCell(view: DataView, source: TreeSource, tree: number): void {
+  const { root = 0, first = NO_ORDER } = source.forest.trees[tree] ?? {};
+  view.setUint32(tree * CELL_BYTES, descriptor(source, root), true);
+  view.setUint32(tree * CELL_BYTES + 4, first, true);
+}
+
+/** Writes the row for a box in a leaf, by its place. */
+export function writeRow(view: DataView, source: TreeSource, place: number): void {
+  const { forest, table, layout, rows, actions } = source;
+  const box = forest.boxes[place] ?? 0;
+  const action = actions[table.owner[box] ?? 0];
+  // A box that nobody can meet any more.
+  if (action === undefined) return;
+  const row = rows + place * layout.rowBytes;
+  for (const column of layout.columns) writeColumn(view, source, column, box, row);
+  view.setUint32(row + layout.orderAt, table.order[box] ?? 0, true);
+  view.setUint32(row + layout.actionAt, action, true);
+}
+
 /** Writes a table; `slotOf` gives the slot of a classifier's counter. */
-export function writeTree(node: TableNode, slotOf: (counter: number) => number | null): TreeData {
-  const layout = layOutTable(node.table);
-  const places = placesOf(node, layout);
-  const { forest, table, actions } = node;
-  // A verifier follows a leaf's rows as far as any leaf goes.
-  const bytes = new Uint8Array(
-    align(places.rows + places.rowUnits * ROW_UNIT + (MOST_IN_LEAF + 1) * layout.rowBytes),
+export function writeTree(
+  { table, forest, actions }: TableNode,
+  slotOf: (counter: number) => number | null,
+): TreeData {
+  const layout = layOutTable(table);
+  const places = placesOf(forest, layout);
+  const words = Uint32Array.from(actions, ({ target, counter }) =>
+    actionWord(target, counter === null ? null : slotOf(counter)),
   );
+  const source: TreeSource = { ...places, table, forest, layout, actions: words };
+  // A verifier follows a leaf's rows as far as any leaf may go.
+  const end = places.rows + places.rowUnits * ROW_UNIT + (forest.room.leaf + 1) * layout.rowBytes;
+  const bytes = new Uint8Array(align(end));
   const view = new DataView(bytes.buffer);
-  const writer = { node, layout, view, places };
-  for (const [index, { root, first }] of forest.trees.entries()) {
-    view.setUint32(index * CELL_BYTES, descriptor(writer, root), true);
-    view.setUint32(index * CELL_BYTES + 4, first, true);
-  }
-  const known = Array.from({ length: forest.nodes }, (_, index) => descriptor(writer, index));
+  for (const tree of forest.trees.keys()) writeCell(view, source, tree);
+  const known = Array.from(forest.bits, (_, index) => descriptor(source, index));
   for (const [index, child] of forest.children.entries()) {
     view.setUint32(places.nodes + index * 4, known[child] ?? 0, true);
   }
-  for (const [index, box] of forest.boxes.entries()) {
-    const row = places.rows + index * layout.rowBytes;
-    for (const column of layout.columns) writeColumn(writer, column, box, row);
-    const owner = table.owner[box] ?? 0;
-    const action = actions[owner];
-    if (action === undefined) throw new Error('bug: a box without an action');
-    const slot = action.counter === null ? null : slotOf(action.counter);
-    view.setUint32(row + layout.orderAt, owner, true);
-    view.setUint32(row + layout.actionAt, actionWord(action.target, slot), true);
-  }
-  return { ...places, layout, bytes };
+  for (const place of forest.boxes.keys()) writeRow(view, source, place);
+  return { ...places, layout, bytes, actions: words };
 }
 
 /** A row as it was written. */
@@ -179,11 +205,10 @@ export function readRow({ layout, bytes, rows }: TreeData, index: number): TreeR
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const at = rows + index * layout.rowBytes;
   const action = view.getUint32(at + layout.actionAt, true);
-  const slot = action >>> TARGET_BITS;
   return {
     order: view.getUint32(at + layout.orderAt, true),
     target: action & (2 ** TARGET_BITS - 1),
-    slot: slot === 0 ? null : slot - 1,
+    slot: slotOfAction(action),
     tests: layout.columns.map((column) => ({
       column,
       value: readNumber(view, at + column.at, column.bytes),
@@ -212,7 +237,7 @@ function rowHolds({ tests }: TreeRow, { places }: TreeLayout, words: BigUint64Ar
   });
 }
 
-/** Decodes the data for one key: the row of the first rule that matches, or null. */
+/** Decodes the data for one key, its generation last: the row of the first rule that matches, or null. */
 export function lookUpTree(data: TreeData, key: readonly number[]): TreeRow | null {
   const { layout, bytes, nodes, rows } = data;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
@@ -220,7 +245,7 @@ export function lookUpTree(data: TreeData, key: readonly number[]): TreeRow | nu
   let best: TreeRow | null = null;
   for (let cell = 0; cell < nodes; cell += CELL_BYTES) {
     let word = view.getUint32(cell, true);
-    if (best !== null && view.getUint32(cell + 4, true) >= best.order) break;
+    if (best !== null && view.getUint32(cell + 4, true) >= best.order) continue;
     while ((word & 7) !== 0) {
       const bits = 2 * (word & 7);
       const value = (words[(word >> 3) & 7] ?? 0n) >> BigInt((word >> 6) & 63);

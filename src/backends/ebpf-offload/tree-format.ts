@@ -1,6 +1,6 @@
 import type { DecisionNode, TableNode } from '../../ir/decision-nodes.ts';
 import type { Usage } from '../backend.ts';
-import { readRow, type TreeData } from './tree-data.ts';
+import { slotOfAction, type TreeData } from './tree-data.ts';
 
 /** A table of a program, with where its data starts in the section of tables. */
 export interface PlacedTable {
@@ -19,7 +19,7 @@ function countRows({ table, forest, actions }: TableNode): Uint32Array {
   const rows = new Uint32Array(actions.length);
   for (const box of forest.boxes) {
     const owner = table.owner[box] ?? 0;
-    rows[owner] = (rows[owner] ?? 0) + 1;
+    if (owner < rows.length) rows[owner] = (rows[owner] ?? 0) + 1;
   }
   return rows;
 }
@@ -30,18 +30,13 @@ function formatTable({ node, data, offset }: PlacedTable): string[] {
     guard === null ? field.name : `${field.name} (${view}, where it is there)`,
   );
   const copies = countRows(node);
-  const slots = new Map<number, number | null>();
-  for (const at of forest.boxes.keys()) {
-    const { order, slot } = readRow(data, at);
-    slots.set(order, slot);
-  }
   return [
     `n${node.id}: structure tree, ${actions.length} rules as ${table.size} boxes of ${parts.join(', ')}`,
     `  .data.tree + ${offset}: ${forest.trees.length} trees of at most ${forest.depth} steps, ` +
       `${forest.children.length} words of nodes, ` +
       `${forest.boxes.length} rows of ${data.layout.rowBytes} bytes; ${data.bytes.length} bytes`,
     ...actions.map(({ target, rule }, number) => {
-      const slot = slots.get(number) ?? null;
+      const slot = slotOfAction(data.actions[number] ?? 0);
       const counts = slot === null ? '' : `, counter ${slot}`;
       const way = `${nameOf(targets[target])}${counts}, ${copies[number]} rows`;
       return `  ${number}: ${way}${rule === null ? '' : `  ; ${rule}`}`;

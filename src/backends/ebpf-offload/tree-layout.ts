@@ -1,4 +1,10 @@
-import { KEY_BYTES, laneBytes, type MatchTable, type TableKey } from '../../ir/match-table.ts';
+import {
+  generationLane,
+  KEY_BYTES,
+  laneBytes,
+  type MatchTable,
+  type TableKey,
+} from '../../ir/match-table.ts';
 
 /**
  * A test of a row. `range`: key - value <= size, of one lane; `mask`: key & size == value, of one lane,
@@ -59,23 +65,41 @@ function full(width: number): number {
   return width === 32 ? 0xffffffff : 2 ** width - 1;
 }
 
+function isPrefix({ lo, hi }: MatchTable, lane: number, box: number): boolean {
+  const low = lo[lane]?.[box] ?? 0;
+  const span = ((hi[lane]?.[box] ?? 0) - low) >>> 0;
+  return (span & (span + 1)) === 0 && (low & span) === 0;
+}
+
 /** Whether every box asks for a prefix of a lane (or all, or one value of it). */
-function hasPrefixes({ lo, hi, mask, size }: MatchTable, lane: number): boolean {
-  if ((mask[lane] ?? null) !== null) return false;
-  for (let box = 0; box < size; box += 1) {
-    const low = lo[lane]?.[box] ?? 0;
-    const span = ((hi[lane]?.[box] ?? 0) - low) >>> 0;
-    if ((span & (span + 1)) !== 0 || (low & span) !== 0) return false;
-  }
+function hasPrefixes(table: MatchTable, lane: number): boolean {
+  if ((table.mask[lane] ?? null) !== null) return false;
+  for (let box = 0; box < table.size; box += 1) if (!isPrefix(table, lane, box)) return false;
   return true;
 }
 
-function asksRange({ lo, hi, size, key }: MatchTable, lane: number): boolean {
+function isAsked({ lo, hi, key }: MatchTable, lane: number, box: number): boolean {
   const top = full(key.widths[lane] ?? 32);
-  for (let box = 0; box < size; box += 1) {
-    if ((lo[lane]?.[box] ?? 0) > 0 || (hi[lane]?.[box] ?? 0) < top) return true;
-  }
+  return (lo[lane]?.[box] ?? 0) > 0 || (hi[lane]?.[box] ?? 0) < top;
+}
+
+function asksRange(table: MatchTable, lane: number): boolean {
+  // What a table in use is changed by is asked for in this lane.
+  if (lane === generationLane(table.key)) return true;
+  for (let box = 0; box < table.size; box += 1) if (isAsked(table, lane, box)) return true;
   return false;
+}
+
+/** Whether rows of a layout can say what a box asks for. */
+export function canHold({ columns }: TreeLayout, table: MatchTable, box: number): boolean {
+  return table.key.widths.every((_, lane) => {
+    const own = columns.filter((one) => one.lane === lane || one.lane + one.lanes - 1 === lane);
+    const isMasked = (table.mask[lane]?.[box] ?? 0) !== 0;
+    if (isMasked && !own.some(({ kind, lanes }) => kind === 'mask' && lanes === 1)) return false;
+    if (!isAsked(table, lane, box)) return true;
+    const isPair = own.some(({ lanes }) => lanes === 2) && isPrefix(table, lane, box);
+    return isPair || own.some(({ kind }) => kind === 'range');
+  });
 }
 
 type Wanted = Omit<Column, 'at'>;

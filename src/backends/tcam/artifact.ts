@@ -1,8 +1,15 @@
 import type { Classifier } from '../../ir/classifier.ts';
+import type { TcamProfile } from '../../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../../support/diagnostics.ts';
 import type { Artifact } from '../backend.ts';
-import { capacityOf, overfull } from './capacity.ts';
-import { type Compiled, compileTables, type Stage, type TcamOptions } from './compile.ts';
+import { capacityOf, countPriorities, overfull } from './capacity.ts';
+import {
+  type Compiled,
+  compileTables,
+  type LowerOptions,
+  type Stage,
+  type TcamOptions,
+} from './compile.ts';
 import { type Acl, tablesOf } from './formats/acl.ts';
 import { readCsv, writeCsv } from './formats/csv.ts';
 import { readJson, writeJson } from './formats/json.ts';
@@ -11,15 +18,20 @@ import { readOpenconfig, writeOpenconfig } from './formats/openconfig.ts';
 import { writeOpenflow } from './formats/openflow.ts';
 import { readOpenflow } from './formats/openflow-read.ts';
 import { readP4Runtime, writeP4Info, writeP4Runtime } from './formats/p4runtime.ts';
-import { readRteFlow, writeRteFlow } from './formats/rte-flow.ts';
+import { countRtePriorities, readRteFlow, writeRteFlow } from './formats/rte-flow.ts';
 import { readSonic, writeSonic } from './formats/sonic.ts';
 import { EOS, NX_OS, readSwitchText, writeSwitchText } from './formats/switch-text.ts';
-import { readTcFlower, writeTcFlower } from './formats/tc-flower.ts';
+import { countTcPreferences, readTcFlower, writeTcFlower } from './formats/tc-flower.ts';
+import { guardMisread } from './misread.ts';
 import type { Action, TableSet } from './table.ts';
 import { updateTables, writeUpdate } from './update.ts';
 
 interface Format {
   readonly stage: Stage;
+  /** Priorities that rows take, where entries are not ordered within each table by itself. */
+  readonly priorities?: (tables: TableSet) => number;
+  /** Its devices read what is cut off a header as 0. */
+  readonly readsCutAsZero?: true;
   readonly write: (tables: TableSet) => Result<string>;
   /** What stands beside the main file. */
   readonly beside?: { readonly suffix: string; readonly write: (tables: TableSet) => string };
@@ -38,14 +50,26 @@ const FORMATS = {
   openflow: { stage: 'ternary', write: (tables) => writeOpenflow(tables), read: readOpenflow },
   p4runtime: {
     stage: 'ternary',
+    priorities: (tables) => countPriorities(tables, 'apart'),
     write: writeP4Runtime,
     beside: { suffix: '.p4info', write: writeP4Info },
     read: readP4Runtime,
   },
   sonic: { stage: 'ranges', write: writeSonic, read: readSonic },
   openconfig: { stage: 'ranges', write: writeOpenconfig, read: readOpenconfig },
-  'tc-flower': { stage: 'ranges', write: writeTcFlower, read: readTcFlower },
-  'rte-flow': { stage: 'ranges', write: writeRteFlow, read: readRteFlow },
+  'tc-flower': {
+    stage: 'ranges',
+    priorities: countTcPreferences,
+    readsCutAsZero: true,
+    write: writeTcFlower,
+    read: readTcFlower,
+  },
+  'rte-flow': {
+    stage: 'ranges',
+    priorities: countRtePriorities,
+    write: writeRteFlow,
+    read: readRteFlow,
+  },
   eos: {
     stage: 'ranges',
     write: (tables) => writeSwitchText(EOS, tables),
@@ -66,6 +90,12 @@ export const TCAM_FORMATS = Object.keys(FORMATS) as readonly TcamFormat[]; // th
 export function besideOf(format: TcamFormat): string | null {
   const { beside }: Format = FORMATS[format];
   return beside?.suffix ?? null;
+}
+
+/** Whether devices that take the format read what is cut off a header as 0. */
+export function readsCutAsZero(format: TcamFormat): boolean {
+  const { readsCutAsZero: isZero }: Format = FORMATS[format];
+  return isZero === true;
 }
 
 /** Tables out of a file; `pass`: what rows do that do not drop, `beside`: the file of `besideOf`. */
@@ -105,8 +135,31 @@ function changesSince(since: TableSet, tables: TableSet): Result<string> {
   return updates.ok ? succeed(writeUpdate(updates.value)) : updates;
 }
 
+/** Tables as the devices of a format may load them, and what is lost by it. */
+function guardTables(
+  classifier: Classifier,
+  format: TcamFormat,
+  options: LowerOptions,
+  { origins, tables: { profile } }: Compiled,
+): Result<TableSet> {
+  const guarded = origins.map(({ table, plan }) =>
+    readsCutAsZero(format)
+      ? guardMisread(format, classifier, table, plan, options)
+      : { table, noticed: [] },
+  );
+  const noticed = guarded.flatMap((one) => one.noticed);
+  const errors = noticed.filter(({ severity }) => severity === 'error');
+  if (errors.length > 0) return fail(...errors);
+  return succeed({ profile, tables: guarded.map(({ table }) => table) }, noticed);
+}
+
+/** The format that a device is usually given its rows in; null where none is known. */
+export function usualFormat({ formats }: TcamProfile): TcamFormat | null {
+  return formats?.value[0] ?? null;
+}
+
 /**
- * Compiles a classifier to tables in a format; `since`: only to what changes. A device with too few rows for them is an error with
+ * Compiles a classifier to tables in a format; `since`: only to what changes; `counted`: rows as another format has them. A device with too few rows for them is an error with
  * the numbers; every table has been proven equal to what it comes from.
  */
 export function compileTcam(
@@ -114,12 +167,17 @@ export function compileTcam(
   format: TcamFormat,
   options: Omit<TcamOptions, 'stage'>,
   since: TableSet | null = null,
+  counted: TcamFormat = format,
 ): Result<TcamArtifact> {
-  const { stage, write, beside }: Format = FORMATS[format];
+  const { write, beside }: Format = FORMATS[format];
+  const { stage, priorities = countPriorities }: Format = FORMATS[counted];
   const compiled = compileTables(classifier, { ...options, stage });
   if (!compiled.ok) return compiled;
-  const { tables, directRows } = compiled.value;
-  const usage = capacityOf(tables, options.profile);
+  const { directRows } = compiled.value;
+  const guarded = guardTables(classifier, counted, options, compiled.value);
+  if (!guarded.ok) return guarded;
+  const tables = guarded.value;
+  const usage = capacityOf(tables, options.profile, priorities);
   const over = overfull(usage);
   if (over.length > 0) {
     return fail(
@@ -148,8 +206,8 @@ export function compileTcam(
       costs: rowsByRule(tables),
       listing: () => writeCsv(tables),
       classifier,
-      compiled: compiled.value,
+      compiled: { ...compiled.value, tables },
     },
-    compiled.diagnostics,
+    [...compiled.diagnostics, ...guarded.diagnostics],
   );
 }

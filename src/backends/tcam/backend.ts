@@ -1,7 +1,7 @@
 import { parsePacket } from '../../ir/packet.ts';
 import type { TcamProfile } from '../../profile/schema.ts';
 import type { Backend } from '../backend.ts';
-import { compileTcam, type TcamArtifact, type TcamFormat } from './artifact.ts';
+import { compileTcam, type TcamArtifact, type TcamFormat, usualFormat } from './artifact.ts';
 import { deviceCapabilities } from './capabilities.ts';
 import { isTcamProfile } from './compile.ts';
 import { estimateRows } from './estimate.ts';
@@ -12,6 +12,8 @@ import type { TableSet } from './table.ts';
 /** How tables are made. */
 export interface TcamMade {
   readonly format: TcamFormat;
+  /** Rows are counted as the device's usual format has them, whatever is written. */
+  readonly asUsual?: true;
   readonly effort: Effort;
   /** Tables that are loaded: only what changes is written. */
   readonly since: TableSet | null;
@@ -20,6 +22,7 @@ export interface TcamMade {
 /** Tables in front of nftables; their interpreter takes frames as they are on the wire. */
 export function tcamBackendFor({
   format,
+  asUsual,
   effort,
   since,
 }: TcamMade): Backend<TcamProfile, TcamArtifact> {
@@ -30,8 +33,11 @@ export function tcamBackendFor({
     decidesAlike: false,
     capabilitiesOf: deviceCapabilities,
     estimatesOf: estimateRows,
-    compile: (classifier, profile, { mayMiscount }) =>
-      compileTcam(classifier, format, { profile, effort, final: false, mayMiscount }, since),
+    compile: (classifier, profile, { mayMiscount }) => {
+      const counted = asUsual === true ? (usualFormat(profile) ?? format) : format;
+      const options = { profile, effort, final: false, mayMiscount };
+      return compileTcam(classifier, format, options, since, counted);
+    },
     isTooBig: (diagnostics) => diagnostics.every(({ code }) => code === 'tcam/too-big'),
     interpret: ({ compiled: { tables } }) => {
       // Tables in front of nftables either drop or continue.
@@ -41,5 +47,10 @@ export function tcamBackendFor({
   };
 }
 
-/** What `compile --target tcam` makes where nothing else is said. */
-export const tcamBackend = tcamBackendFor({ format: 'json', effort: 'normal', since: null });
+/** What `plan` counts: rows as the device is usually given them. */
+export const tcamBackend = tcamBackendFor({
+  format: 'json',
+  asUsual: true,
+  effort: 'normal',
+  since: null,
+});

@@ -1,5 +1,6 @@
 import type { TcamProfile } from '../../profile/schema.ts';
 import type { Usage } from '../backend.ts';
+import { countLayers, type Sharing } from './layers.ts';
 import type { TableSet, TcamTable } from './table.ts';
 
 /** Rows of the device that a table takes: its own and its default, when that is no `continue`. */
@@ -56,8 +57,17 @@ export function deviceLimits(profile: TcamProfile): readonly DeviceLimit[] {
   return found;
 }
 
-/** What tables take of a device and what it has. */
-export function capacityOf(set: TableSet, profile: TcamProfile | null): readonly Usage[] {
+/** Priorities that rows take which are ordered within each table by itself. */
+export function countPriorities({ tables }: TableSet, sharing?: Sharing): number {
+  return tables.reduce((most, table) => Math.max(most, countLayers(table, sharing)), 0);
+}
+
+/** What tables take of a device and what it has; `priorities` says how many of these. */
+export function capacityOf(
+  set: TableSet,
+  profile: TcamProfile | null,
+  priorities: (set: TableSet) => number,
+): readonly Usage[] {
   const { tables } = set;
   const total = tables.reduce((sum, table) => sum + rowsNeeded(table), 0);
   if (profile === null) return [{ resource: 'rows', used: total, limit: null }];
@@ -79,6 +89,10 @@ export function capacityOf(set: TableSet, profile: TcamProfile | null): readonly
   }
   if (limits.rangeUnits?.scope.value === 'device') {
     usage.push({ resource: 'ranges', used: rangesOf(set), limit: limits.rangeUnits.count.value });
+  }
+  if (limits.priorities !== undefined) {
+    const limit = limits.priorities.value;
+    usage.push({ resource: 'priorities', used: priorities(set), limit });
   }
   const masks = Math.max(0, ...tables.map(masksOf));
   // Rows with more masks go to slower memory; they still fit.

@@ -117,7 +117,7 @@ function tooManyRows({ name }: TablePlan, { rowLimit = ROW_LIMIT }: LowerOptions
 }
 
 /** What of the options matters to the rows before any are left out. */
-type LowerOptions = Pick<TcamOptions, 'profile' | 'final' | 'mayMiscount' | 'rowLimit'>;
+export type LowerOptions = Pick<TcamOptions, 'profile' | 'final' | 'mayMiscount' | 'rowLimit'>;
 
 /** Whether the device can hand a frame to its CPU. */
 function canTrap({ profile }: LowerOptions): boolean {

@@ -45,7 +45,8 @@ function fixedValue(served: Served, field: Field): number | null {
   return served.fixed.find((one) => fieldKey(one.field) === fieldKey(field))?.values[0] ?? null;
 }
 
-function checksum(frame: Uint8Array, from: number, length: number): number {
+/** The checksum of RFC 1071 over an IPv4 header whose own field is 0. */
+export function checksum(frame: Uint8Array, from: number, length: number): number {
   let sum = 0;
   for (let at = from; at < from + length; at += 2)
     sum += (frame[at] ?? 0) * 256 + (frame[at + 1] ?? 0);

@@ -7,6 +7,7 @@ import { columnsFor } from './columns.ts';
 import { lowerPlan, proveTable } from './compile.ts';
 import { columnValues, frameOfKey } from './frame-of-key.ts';
 import type { Layout } from './layout.ts';
+import { findMisread } from './misread.ts';
 import {
   canonicalField,
   planGenericTables,
@@ -44,6 +45,8 @@ export interface Finding {
 export interface VerifyOptions {
   readonly final: boolean;
   readonly mayMiscount: boolean;
+  /** The device reads what is cut off a header as 0. */
+  readonly readsCutAsZero?: boolean;
 }
 
 const ACTIONS: readonly Action[] = ['continue', 'drop', 'permit', 'trap'];
@@ -197,6 +200,23 @@ function verifyTable(
   return { ...found, kind: isRight ? 'unknown' : found.kind, row: at, action };
 }
 
+/** What a table does wrong with frames whose headers are not read as they are, or null. */
+function verifyMisread(
+  classifier: Classifier,
+  table: TcamTable,
+  plan: TablePlan,
+  options: VerifyOptions,
+): Finding | null {
+  const [found] = findMisread(classifier, table, plan, { ...options, profile: null });
+  if (found === undefined) return null;
+  const { frames, row } = found;
+  const action = row === null ? table.default : (table.rows[row]?.action ?? null);
+  const frame =
+    frames.find((one) => isDropped(classifier, one, options) !== (action === 'drop')) ?? null;
+  if (frame === null) return { table: table.name, kind: 'unknown', frame, row: null, action: null };
+  return { table: table.name, kind: 'wrong', frame, row, action };
+}
+
 /**
  * Whether a frame is one that may be dropped. What the table's key lacks was taken to be anything, so
  * a frame that is found need not show a difference.
@@ -227,7 +247,11 @@ export function verifyTables(
     const plan = plans[index];
     if (plan === undefined) throw new Error('bug: a table without a plan');
     const finding = verifyTable(classifier, table, plan, options);
-    return { ...finding, row: finding.row === null ? null : (places[finding.row] ?? null) };
+    const found =
+      options.readsCutAsZero === true && (finding.kind === 'equal' || finding.kind === 'less')
+        ? (verifyMisread(classifier, table, plan, options) ?? finding)
+        : finding;
+    return { ...found, row: found.row === null ? null : (places[found.row] ?? null) };
   });
 }
 

@@ -10,7 +10,8 @@ export interface ShellResult {
 
 /** A shell on the host that runs one command after the other. */
 export interface Shell {
-  run(command: string): Promise<ShellResult>;
+  /** `task`: a command that reads none of what the shell reads (see `formatTask`). */
+  run(task: string): Promise<ShellResult>;
   isOpen(): boolean;
 }
 
@@ -47,7 +48,7 @@ export function openShell(channel: ClientChannel): Shell {
   });
   return {
     isOpen: () => isOpen,
-    run(command) {
+    run(task) {
       const mark = `\n${randomBytes(16).toString('hex')}`;
       const word = mark.trim();
       [out, err] = [[], []];
@@ -65,10 +66,7 @@ export function openShell(channel: ClientChannel): Shell {
             resolve({ code: null, stdout, stderr: stderr.toString('utf8') });
           }
         };
-        // A program, never a builtin; its input is empty, not the rest of what the shell reads.
-        channel.write(
-          `(exec ${command}) </dev/null; printf '\\n%s %s\\n' ${word} $?; printf '\\n%s\\n' ${word} >&2\n`,
-        );
+        channel.write(`${task}; printf '\\n%s %s\\n' ${word} $?; printf '\\n%s\\n' ${word} >&2\n`);
         if (!isOpen) answer();
       });
     },
@@ -77,15 +75,17 @@ export function openShell(channel: ClientChannel): Shell {
 
 /** Shells on one host, each opened when all others are at work. */
 export interface ShellPool {
-  /** Runs a command line of quoted words. */
-  run(command: string): Promise<ShellResult>;
+  run(task: string): Promise<ShellResult>;
 }
 
-/** `open` gives another shell; null when there is no line. */
-export function createShellPool(open: () => Promise<Shell | null>): ShellPool {
-  const idle: Shell[] = [];
+/** `first` is open already; `open` gives another shell, null when there is no line. */
+export function createShellPool(
+  open: () => Promise<Shell | null>,
+  first: Shell | null = null,
+): ShellPool {
+  const idle: Shell[] = first === null ? [] : [first];
   return {
-    async run(command) {
+    async run(task) {
       let shell = idle.pop();
       while (shell !== undefined && !shell.isOpen()) shell = idle.pop();
       if (shell === undefined) {
@@ -93,7 +93,7 @@ export function createShellPool(open: () => Promise<Shell | null>): ShellPool {
         if (opened === null) return { code: null, stdout: Buffer.alloc(0), stderr: '' };
         shell = opened;
       }
-      const result = await shell.run(command);
+      const result = await shell.run(task);
       if (shell.isOpen()) idle.push(shell);
       return result;
     },

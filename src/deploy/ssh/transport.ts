@@ -5,8 +5,9 @@ import { type Result, succeed } from '../../support/diagnostics.ts';
 import { quoteWords } from '../shell.ts';
 import { type CommandResult, holdStream, type Transport } from '../transport.ts';
 import { connectSsh, type SshOptions } from './connect.ts';
-import { createShellPool, openShell } from './shells.ts';
+import { createShellPool, openShell, type Shell } from './shells.ts';
 import type { SshTarget } from './target.ts';
+import { formatTask, MOST_WRITTEN, writeBytes } from './task.ts';
 
 /** A machine reached by SSH. */
 export interface SshSession {
@@ -32,9 +33,11 @@ const REOPEN = { wait: 50, times: 100 };
 const SIGNALLED = 128;
 const MISSING = 66; // EX_NOINPUT, sysexits.h
 
+const ENVIRONMENT = 'PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL';
+
 /** A command line for the user's shell on the host; programs in sbin are found, messages are English. */
 export function formatCommand(argv: readonly string[], prefix: readonly string[] = []): string {
-  const script = 'PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL; exec "$@"';
+  const script = `${ENVIRONMENT}; exec "$@"`;
   return quoteWords([...prefix, '/bin/sh', '-c', script, 'sh', ...argv]);
 }
 
@@ -124,43 +127,64 @@ function createGate(most: number): <T>(task: () => Promise<T>) => Promise<T> {
   };
 }
 
-/** Root on the host: nothing where the user is root, `sudo` where it asks for no password. */
-async function findPrefix(client: Client): Promise<readonly string[]> {
-  const user = await runRaw(client, formatCommand(['id', '-u']), '');
-  if (user.stdout.toString().trim() === '0') return [];
-  const sudo = ['sudo', '-n', '--'];
-  const tried = await runRaw(client, formatCommand(['true'], sudo), '');
-  return tried.code === 0 ? sudo : [];
+/** A shell on the host in which programs in sbin are found and messages are English; null: no line. */
+async function openHostShell(client: Client, prefix: readonly string[]): Promise<Shell | null> {
+  return openChannel(client, quoteWords([...prefix, '/bin/sh']), (channel) => {
+    channel.write(`${ENVIRONMENT}\n`);
+    return openShell(channel);
+  });
 }
 
-function createTransport(client: Client, prefix: readonly string[]): Transport {
+const SUDO = ['sudo', '-n', '--'];
+
+interface RootShell {
+  /** Comes before every program. */
+  readonly prefix: readonly string[];
+  readonly shell: Shell | null;
+}
+
+/** Root on the host: nothing where the user is root, `sudo` where it asks for no password. */
+async function findRoot(client: Client): Promise<RootShell> {
+  const own = await openHostShell(client, []);
+  const user = await own?.run(formatTask(['id', '-u']));
+  if (own === null || user?.stdout.toString().trim() === '0') return { prefix: [], shell: own };
+  const raised = await openHostShell(client, SUDO);
+  const tried = await raised?.run(formatTask(['true']));
+  return tried?.code === 0 ? { prefix: SUDO, shell: raised } : { prefix: [], shell: own };
+}
+
+const WRITE = `umask 077
+test -d "$1" || mkdir -p -- "$1" || exit 1
+{ CONTENT; } >"$2" && mv -f -- "$2" "$3" || { rm -f -- "$2"; exit 1; }`;
+const READ = `test -e "$1" || exit ${MISSING}; exec cat -- "$1"`;
+const REMOVE = 'test -e "$1" || test -L "$1" || exit 0; exec rm -f -- "$1"';
+
+function createTransport(client: Client, { prefix, shell: first }: RootShell): Transport {
   const gate = createGate(MOST_CHANNELS);
   // Opening a session for every command takes the host longer than most commands do.
-  const shells = createShellPool(() =>
-    openChannel(client, formatCommand(['sh'], prefix), openShell),
-  );
-  const runInShell = async (argv: readonly string[]): Promise<CommandResult> => {
-    const { code, stdout, stderr } = await gate(() => shells.run(quoteWords(argv)));
+  const shells = createShellPool(() => openHostShell(client, prefix), first);
+  const inShell = async (argv: readonly string[], input = ''): Promise<RawResult> => {
+    const { code, stdout, stderr } = await gate(() => shells.run(formatTask(argv, input)));
     const why = stderr === '' && code === null ? NOT_CONNECTED : stderr;
-    return { code: code ?? LOST, stdout: stdout.toString('utf8'), stderr: why };
+    return { code: code ?? LOST, stdout, stderr: why };
   };
-  const runBytes = (argv: readonly string[], input: string | Uint8Array = ''): Promise<RawResult> =>
+  const onChannel = (argv: readonly string[], input: string | Uint8Array): Promise<RawResult> =>
     gate(() => runRaw(client, formatCommand(argv, prefix), input));
-  const need = async (what: string, result: Promise<RawResult>): Promise<RawResult> => {
-    const { code, stderr } = await result;
+  const need = async (what: string, work: Promise<RawResult>): Promise<RawResult> => {
+    const { code, stderr } = await work;
     if (code !== 0) {
       const message = `cannot ${what}: ${stderr.trim() || `exit status ${code}`}`;
       // With a code, as errors of files and sockets have one: it is the machine's fault, no bug.
       throw Object.assign(new Error(message), { code: 'EIO' });
     }
-    return result;
+    return work;
   };
   let files = 0;
   return {
     async run(argv, { input = '' } = {}): Promise<CommandResult> {
-      if (input === '') return runInShell(argv);
-      const { code, stdout, stderr } = await runBytes(argv, input);
-      return { code, stdout: stdout.toString('utf8'), stderr };
+      const isShort = Buffer.byteLength(input) <= MOST_WRITTEN;
+      const result = await (isShort ? inShell(argv, input) : onChannel(argv, input));
+      return { ...result, stdout: result.stdout.toString('utf8') };
     },
     async hold(argv, onLine) {
       // Beside the gate: it stays open while other commands run.
@@ -172,19 +196,18 @@ function createTransport(client: Client, prefix: readonly string[]): Transport {
     async writeFile(path, content) {
       files += 1;
       const temporary = `${path}.${process.pid}.${files}.tmp`;
-      const script =
-        'umask 077; mkdir -p -- "$1" && cat > "$2" && mv -f -- "$2" "$3" || { rm -f -- "$2"; exit 1; }';
+      const isShort = content.length <= MOST_WRITTEN;
+      const script = WRITE.replace('CONTENT', () => (isShort ? writeBytes(content) : 'cat'));
       const argv = ['sh', '-c', script, 'sh', dirname(path), temporary, path];
-      await need(`write ${path}`, runBytes(argv, content));
+      await need(`write ${path}`, isShort ? inShell(argv) : onChannel(argv, content));
     },
     async readFile(path) {
-      const script = `test -e "$1" || exit ${MISSING}; exec cat -- "$1"`;
-      const result = await runBytes(['sh', '-c', script, 'sh', path]);
+      const result = await inShell(['sh', '-c', READ, 'sh', path]);
       if (result.code === MISSING) return null;
       return (await need(`read ${path}`, Promise.resolve(result))).stdout;
     },
     async remove(path) {
-      await need(`remove ${path}`, runBytes(['rm', '-f', '--', path]));
+      await need(`remove ${path}`, inShell(['sh', '-c', REMOVE, 'sh', path]));
     },
   };
 }
@@ -198,6 +221,6 @@ export async function openSshSession(
   if (!connected.ok) return connected;
   const { client, settings, close } = connected.value;
   const { user, hostName, port } = settings;
-  const transport = createTransport(client, await findPrefix(client));
+  const transport = createTransport(client, await findRoot(client));
   return succeed({ transport, name: `${user}@${hostName}:${port}`, close });
 }

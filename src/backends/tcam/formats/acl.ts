@@ -2,6 +2,7 @@ import { fieldEnd, fieldKey, META } from '../../../ir/fields.ts';
 import { findMatchField } from '../../../profile/tcam-schema.ts';
 import { ones } from '../../../support/bits.ts';
 import { type Diagnostic, fail, type Result, succeed } from '../../../support/diagnostics.ts';
+import { idleRows, layersOf, mixedPriority } from '../layers.ts';
 import type { Column } from '../layout.ts';
 import {
   type Action,
@@ -343,9 +344,30 @@ export interface NumberedEntry {
   readonly entry: AclEntry;
 }
 
+/** The entries of a list that have to be written where what no entry matches passes anyway. */
+export function neededEntries({ version, entries }: Acl): readonly AclEntry[] {
+  const last = entries.at(-1);
+  if (last === undefined || last.drops) return entries;
+  const idle = idleRows(rowsOf(version, entries));
+  return entries.filter((_, at) => !idle.has(at));
+}
+
+/** Entries in order as rows that lie in layers; see `layersOf`. */
+function rowsOf(version: Acl['version'], entries: readonly AclEntry[]) {
+  return tableOf({ version, entries }, null, [], 'continue');
+}
+
+/** For every entry its layer, 0 the first to be asked: entries of one layer may be in any order. */
+export function layersOfEntries(
+  version: Acl['version'],
+  entries: readonly AclEntry[],
+): readonly number[] {
+  return layersOf(rowsOf(version, entries));
+}
+
 /**
  * Numbered entries as access lists, behind which everything passes. The number that two entries of
- * one list have, since which of them comes first is then the device's to say.
+ * one list have which overlap and do not agree, since which of them comes first is then the device's to say.
  */
 export function aclsByPriority(found: readonly NumberedEntry[]): readonly Acl[] | number {
   const acls: Acl[] = [];
@@ -353,10 +375,12 @@ export function aclsByPriority(found: readonly NumberedEntry[]): readonly Acl[] 
     const own = found
       .filter((one) => one.version === version)
       .sort((a, b) => a.priority - b.priority);
-    const twice = own.find(({ priority }, at) => own[at + 1]?.priority === priority);
-    if (twice !== undefined) return twice.priority;
+    const entries = own.map(({ entry }) => entry);
+    const priorities = own.map(({ priority }) => priority);
+    const twice = mixedPriority(rowsOf(version, entries), priorities);
+    if (twice !== null) return twice;
     const last = { ...ANY_MATCH, drops: false, rules: [] };
-    if (own.length > 0) acls.push({ version, entries: [...own.map(({ entry }) => entry), last] });
+    if (own.length > 0) acls.push({ version, entries: [...entries, last] });
   }
   return acls;
 }

@@ -3,6 +3,7 @@ import { findMatchField } from '../../../profile/tcam-schema.ts';
 import { parseIpv4, parseIpv6 } from '../../../support/addresses.ts';
 import { ones } from '../../../support/bits.ts';
 import { fail, type Result, succeed } from '../../../support/diagnostics.ts';
+import { mixedPriority } from '../layers.ts';
 import type { Column } from '../layout.ts';
 import {
   type Action,
@@ -271,8 +272,6 @@ export function readOpenflow(text: string, file: string, pass: Action): Result<T
   for (const [index, place] of places.entries()) {
     const refuse = (what: string) => fail(refuseText(`table ${place}: ${what}`, file));
     const flows = (byTable.get(place) ?? []).sort((a, b) => b.priority - a.priority);
-    const twice = flows.find(({ priority }, at) => flows[at + 1]?.priority === priority);
-    if (twice !== undefined) return refuse(`two flows have priority ${twice.priority}`);
     const next = places[index + 1] ?? null;
     const bad = flows.find((flow) => actionOf(flow, next, pass) === null);
     if (bad !== undefined) return refuse(`actions=${bad.actions} is not understood`);
@@ -285,6 +284,16 @@ export function readOpenflow(text: string, file: string, pass: Action): Result<T
     if (own.length === 0) continue;
     const table = tableOf(place, own, act, pass);
     if (typeof table === 'string') return refuse(table);
+    // The last flow may have become the default.
+    const end =
+      table.rows.length === own.length
+        ? []
+        : [{ value: 0n, mask: 0n, ranges: [], action: table.default, rules: [] }];
+    const priorities = own.map(({ priority }) => priority);
+    const twice = mixedPriority({ ...table, rows: [...table.rows, ...end] }, priorities);
+    if (twice !== null) {
+      return refuse(`flows of priority ${twice} overlap and do not agree`);
+    }
     tables.push(table);
   }
   return succeed({ profile: null, tables });

@@ -8,6 +8,7 @@ import {
   type Result,
   succeed,
 } from '../../../support/diagnostics.ts';
+import { layersOf } from '../layers.ts';
 import {
   type Action,
   type Cell,
@@ -207,14 +208,18 @@ export function writeOpenflow(
   const problems: Diagnostic[] = [];
   let number = 0;
   for (const [place, table] of tables.entries()) {
-    if (table.rows.length >= TOP_PRIORITY - 1) {
-      const message = `OpenFlow has ${TOP_PRIORITY} priorities, table ${table.name} has ${table.rows.length} rows`;
+    const end: TableRow = { value: 0n, mask: 0n, ranges: [], action: table.default, rules: [] };
+    const rows = [...table.rows, end];
+    // Rows that are told apart must not share a priority even where they agree.
+    const layers = layersOf({ ...table, rows }, actions === PLAIN_ACTIONS ? 'agreeing' : 'apart');
+    const depth = layers.reduce((most, layer) => Math.max(most, layer + 1), 0);
+    if (depth >= TOP_PRIORITY - 1) {
+      const message = `OpenFlow has ${TOP_PRIORITY} priorities, table ${table.name} needs ${depth}`;
       return fail(errorAt('tcam/format', message, { help: 'use a profile that limits the rows' }));
     }
     const isLast = place === tables.length - 1;
     const act = (action: Action, row: number): string =>
       action === 'continue' && !isLast ? `goto_table:${place + 1}` : actions(action, row);
-    const end: TableRow = { value: 0n, mask: 0n, ranges: [], action: table.default, rules: [] };
     const isFinal = table.default !== 'continue';
     const cut = isFinal ? [] : cutHeader(table);
     const all = matchOf(table, cellsOf(table.columns, end));
@@ -222,15 +227,17 @@ export function writeOpenflow(
       const head = [`table=${place}`, `priority=${TOP_PRIORITY}`, ...all.parts, ...cut];
       lines.push(`${head.join(',')},actions=${act('continue', -1)}`);
     }
-    for (const [index, row] of [...table.rows, end].entries()) {
+    const flows: string[][] = Array.from({ length: depth }, () => []);
+    for (const [index, row] of rows.entries()) {
       const match = matchOf(table, cellsOf(table.columns, row));
       if (match.problem === null) {
-        const head = [`table=${place}`, `priority=${TOP_PRIORITY - 1 - index}`, ...match.parts];
-        lines.push(`${head.join(',')},actions=${act(row.action, number)}`);
+        const layer = layers[index] ?? 0;
+        const head = [`table=${place}`, `priority=${TOP_PRIORITY - 1 - layer}`, ...match.parts];
+        flows[layer]?.push(`${head.join(',')},actions=${act(row.action, number)}`);
       } else problems.push(refuseRow('OpenFlow', table, row, match.problem));
       number += 1;
     }
-    lines.push(`table=${place},priority=0,actions=${act('continue', -1)}`);
+    lines.push(...flows.flat(), `table=${place},priority=0,actions=${act('continue', -1)}`);
   }
   if (problems.length > 0) return fail(...problems);
   if (tables.length === 0) lines.push(`table=0,priority=0,actions=${actions('continue', -1)}`);

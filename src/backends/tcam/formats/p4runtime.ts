@@ -1,6 +1,7 @@
 import { ones } from '../../../support/bits.ts';
 import { fail, type Result, succeed } from '../../../support/diagnostics.ts';
 import { parseField } from '../field-names.ts';
+import { layersOf, mixedPriority } from '../layers.ts';
 import type { Column } from '../layout.ts';
 import {
   type Action,
@@ -39,6 +40,9 @@ export function writeP4Runtime({ tables }: TableSet): Result<string> {
   const lines = ['device_id: 1'];
   for (const [place, table] of tables.entries()) {
     const id = `table_id: ${TABLE_ID + place + 1}`;
+    // P4Runtime leaves open which of overlapping entries of one priority matches, also where they agree.
+    const layers = layersOf(table, 'apart');
+    const top = layers.reduce((most, layer) => Math.max(most, layer), 0) + 1;
     for (const [index, row] of table.rows.entries()) {
       const matches = cellsOf(table.columns, row).flatMap(({ value, mask }, column) => {
         if (mask === 0n) return [];
@@ -48,7 +52,7 @@ export function writeP4Runtime({ tables }: TableSet): Result<string> {
       const entry = [
         id,
         ...matches,
-        `priority: ${table.rows.length - index}`,
+        `priority: ${top - (layers[index] ?? 0)}`,
         actionOf(row.action),
       ];
       lines.push(`updates { type: INSERT entity { table_entry { ${entry.join(' ')} } } }`);
@@ -217,9 +221,13 @@ export function readP4Runtime(
   const tables: TcamTable[] = [];
   for (const { table, rows, default: last } of drafts.values()) {
     rows.sort((a, b) => b.priority - a.priority);
-    const twice = rows.find(({ priority }, at) => rows[at + 1]?.priority === priority);
-    if (twice !== undefined) return refuse(`table ${table.name}: priority ${twice.priority} twice`);
-    tables.push({ ...table, rows: rows.map(({ row }) => row), default: last });
+    const whole = { ...table, rows: rows.map(({ row }) => row), default: last };
+    const priorities = rows.map(({ priority }) => priority);
+    const twice = mixedPriority(whole, priorities, 'apart');
+    if (twice !== null) {
+      return refuse(`table ${table.name}: entries of priority ${twice} overlap`);
+    }
+    tables.push(whole);
   }
   return succeed({ profile: null, tables });
 }

@@ -9,7 +9,9 @@ import {
   aclsByPriority,
   aclsOf,
   ICMP,
+  layersOfEntries,
   type NumberedEntry,
+  neededEntries,
   TCP,
 } from './acl.ts';
 import { parsePrefix, refuseEntry, refuseText } from './acl-text.ts';
@@ -65,13 +67,29 @@ function patternOf(version: Acl['version'], entry: AclEntry): string {
   );
 }
 
-/** Commands of dpdk-testpmd for port 0; the lowest priority number wins, what passes is spread by RSS. */
+/** Priorities that the rules take. */
+export function countRtePriorities(tables: TableSet): number {
+  const acls = aclsOf('rte_flow', tables);
+  const layers = acls.ok
+    ? acls.value.flatMap((acl) => layersOfEntries(acl.version, neededEntries(acl)))
+    : [];
+  return layers.reduce((most, layer) => Math.max(most, layer + 1), 0);
+}
+
+/**
+ * Commands of dpdk-testpmd for port 0; the lowest priority number wins, what passes is spread by RSS. Rules of
+ * one priority overlap only where they agree.
+ */
 export function writeRteFlow(tables: TableSet): Result<string> {
   const acls = aclsOf('rte_flow', tables);
   if (!acls.ok) return acls;
   const lines: string[] = [];
-  for (const { version, entries } of acls.value) {
-    for (const [priority, entry] of entries.entries()) {
+  for (const acl of acls.value) {
+    const { version } = acl;
+    const entries = neededEntries(acl);
+    const layers = layersOfEntries(version, entries);
+    for (const [index, entry] of entries.entries()) {
+      const priority = layers[index];
       if (entry.protocol === 0) return fail(refuseEntry('rte_flow', entry, 'protocol 0'));
       const action = entry.drops ? 'drop' : 'rss';
       const pattern = patternOf(version, entry);
@@ -209,6 +227,6 @@ export function readRteFlow(text: string, file: string): Result<readonly Acl[]> 
   }
   const acls = aclsByPriority(found);
   return typeof acls === 'number'
-    ? fail(refuseText(`two entries have priority ${acls}`, file))
+    ? fail(refuseText(`entries of priority ${acls} overlap and do not agree`, file))
     : succeed(acls);
 }

@@ -8,7 +8,9 @@ import {
   aclsByPriority,
   aclsOf,
   ICMP,
+  layersOfEntries,
   type NumberedEntry,
+  neededEntries,
   TCP,
 } from './acl.ts';
 import { parsePrefix, refuseEntry, refuseText, spellPrefix } from './acl-text.ts';
@@ -30,13 +32,14 @@ function spellProtocol(version: Acl['version'], protocol: number): string {
   return L4_NAMES.get(protocol) ?? `0x${protocol.toString(16)}`;
 }
 
+/** tc refuses port 0 on its own (flower_parse_port), but takes it with a mask. */
 function spellPorts({ lo, hi }: AclPorts): string {
+  if (hi === 0) return '0/0xffff';
   return lo === hi ? String(lo) : `${lo}-${hi}`;
 }
 
 /** What flower cannot ask, or null. */
-function problemOf({ protocol, code, type }: AclEntry): string | null {
-  if (protocol === 0) return 'protocol 0';
+function problemOf({ code, type }: AclEntry): string | null {
   return code !== null && type === null ? 'an ICMP code without its type' : null;
 }
 
@@ -71,35 +74,68 @@ function keysOf(version: Acl['version'], entry: AclEntry): string {
   return parts.join(' ');
 }
 
+/** In front of all others: fragments pass, since flower reads their ports as 0. */
+const FRAGMENTS: AclEntry = { ...ANY_MATCH, drops: false, rules: [] };
+
+interface Layered {
+  readonly acl: Acl;
+  /** What is written, fragments first, and for each its layer. */
+  readonly entries: readonly AclEntry[];
+  readonly layers: readonly number[];
+}
+
+function layerEntries(acls: readonly Acl[]): readonly Layered[] {
+  return acls.map((acl) => {
+    const entries = [FRAGMENTS, ...neededEntries(acl)];
+    return { acl, entries, layers: layersOfEntries(acl.version, entries) };
+  });
+}
+
+function depthOf({ layers }: Layered): number {
+  return layers.reduce((most, layer) => Math.max(most, layer + 1), 0);
+}
+
+/** Preferences that the filters take: those of one are all for the same IP version. */
+export function countTcPreferences(tables: TableSet): number {
+  const acls = aclsOf('tc flower', tables);
+  return acls.ok ? layerEntries(acls.value).reduce((sum, one) => sum + depthOf(one), 0) : 0;
+}
+
 /**
- * Lines for `tc -batch` with `@DEV` for the device, one preference a row, lowest first. Fragments
- * pass before all others: flower reads their ports as 0.
+ * Lines for `tc -batch` with `@DEV` for the device, lowest preference first. Filters of one preference
+ * overlap only where they agree.
  */
 export function writeTcFlower(tables: TableSet): Result<string> {
   const acls = aclsOf('tc flower', tables);
   if (!acls.ok) return acls;
   const lines: string[] = [];
-  for (const { version, entries } of acls.value) {
-    const add = (keys: string, drops: boolean): void => {
-      const head = `filter add dev ${DEVICE} ingress protocol ${PROTOCOLS[version]}`;
-      const asked = keys === '' ? '' : ` ${keys}`;
-      const action = drops ? 'drop' : 'pass';
-      lines.push(`${head} pref ${lines.length + 1} flower${asked} action ${action}`);
-    };
-    add('ip_flags frag', false);
-    for (const entry of entries.flatMap(splitPorts)) {
-      const problem = problemOf(entry);
-      if (problem !== null) return fail(refuseEntry('tc flower', entry, problem));
-      add(keysOf(version, entry), entry.drops);
+  let used = 0;
+  for (const one of layerEntries(acls.value)) {
+    const { version } = one.acl;
+    const head = `filter add dev ${DEVICE} ingress protocol ${PROTOCOLS[version]}`;
+    const byLayer = Array.from({ length: depthOf(one) }, () => new Set<string>());
+    for (const [index, entry] of one.entries.entries()) {
+      for (const part of splitPorts(entry)) {
+        const problem = problemOf(part);
+        if (problem !== null) return fail(refuseEntry('tc flower', part, problem));
+        const layer = one.layers[index] ?? 0;
+        const keys = entry === FRAGMENTS ? 'ip_flags frag' : keysOf(version, part);
+        const asked = keys === '' ? '' : ` ${keys}`;
+        const action = part.drops ? 'drop' : 'pass';
+        byLayer[layer]?.add(`${head} pref ${used + layer + 1} flower${asked} action ${action}`);
+      }
     }
+    lines.push(...byLayer.flatMap((layer) => [...layer]));
+    used += byLayer.length;
   }
-  if (lines.length > TOP_PREF) return fail(refuseText(`tc has ${TOP_PREF} preferences`));
+  if (used > TOP_PREF) return fail(refuseText(`tc has ${TOP_PREF} preferences`));
   return succeed(`${lines.join('\n')}\n`);
 }
 
 type Reader = (version: Acl['version'], text: string) => Partial<AclEntry> | null;
 
 function readPorts(text: string): AclPorts | null {
+  if (text === '0/0xffff') return { lo: 0, hi: 0 };
   const [lo, hi = lo] = text.split('-').map(Number);
   return lo === undefined || hi === undefined || !/^\d+(-\d+)?$/.test(text) ? null : { lo, hi };
 }
@@ -133,7 +169,9 @@ const READERS: Readonly<Record<string, Reader>> = {
   ip_proto: (version, text) => {
     if (text === ICMP_NAMES[version]) return { protocol: ICMP[version] };
     const named = [...L4_NAMES].find(([, name]) => name === text)?.[0];
-    const protocol = named ?? readNumber(text);
+    // tc reads a number as hexadecimal whether it says so or not (flower_parse_ip_proto).
+    const isNumber = /^(0x)?[0-9a-f]{1,2}$/i.test(text);
+    const protocol = named ?? (isNumber ? Number.parseInt(text, 16) : null);
     return protocol === null ? null : { protocol };
   },
   src_ip: readAddress('saddr'),
@@ -177,6 +215,6 @@ export function readTcFlower(text: string, file: string): Result<readonly Acl[]>
   }
   const acls = aclsByPriority(found);
   return typeof acls === 'number'
-    ? fail(refuseText(`two entries have preference ${acls}`, file))
+    ? fail(refuseText(`entries of preference ${acls} overlap and do not agree`, file))
     : succeed(acls);
 }
