@@ -13,8 +13,6 @@ import { runCommand } from './run-command.ts';
 export interface DeployLab {
   readonly transport: Transport;
   readonly paths: DeployPaths;
-  /** Put before a command, it runs where the device is. */
-  readonly prefix: readonly string[];
   /** Runs a command where the device is; throws when it fails. */
   run(...argv: readonly string[]): Promise<string>;
   /** Sends so many test frames of 60 bytes and tells how many the stack behind XDP saw. */
@@ -164,7 +162,6 @@ export async function openDeployLab(): Promise<DeployLab> {
   return {
     transport: openLocalTransport({ prefix }),
     paths,
-    prefix,
     async run(...argv) {
       return (await runCommand(enter, [...where, ...argv])).toString();
     },
