@@ -119,6 +119,55 @@ function timeLoad(directory: string, pin: string, object: BpfObject): number {
   return median(times);
 }
 
+/** Frames whose verdict is looked at: a program of bpftool each. */
+const LOOKED_AT = 64;
+
+/** XDP_DROP, include/uapi/linux/bpf.h. */
+const XDP_DROP = 1;
+
+/** How many of a sample of frames a program decides as `expected` says (true: dropped). */
+export function countAgreed(
+  object: BpfObject,
+  frames: readonly Uint8Array[],
+  expected: (frame: Uint8Array) => boolean,
+  fill: string | null = null,
+): { readonly agreed: number; readonly dropped: number; readonly looked: number } {
+  const directory = mkdtempSync(join(tmpdir(), 'nft-offload-bench-'));
+  const pins = join(BPFFS, `nft-offload-bench-${process.pid}`);
+  const pin = join(pins, 'program');
+  mkdirSync(join(pins, 'maps'), { recursive: true });
+  try {
+    const file = join(directory, 'plain.o');
+    const packet = join(directory, 'packet');
+    writeFileSync(file, writeElf(object));
+    loadAndFill(file, pins, fill);
+    const sample = frames.slice(0, LOOKED_AT);
+    let [agreed, dropped] = [0, 0];
+    for (const frame of sample) {
+      writeFileSync(packet, frame);
+      const argv = ['-j', 'prog', 'run', 'pinned', pin, 'data_in', packet];
+      const reply = execFileSync('bpftool', argv, { encoding: 'utf8' });
+      const { retval } = JSON.parse(reply) as { readonly retval: number }; // bpftool's own format
+      if ((retval === XDP_DROP) === expected(frame)) agreed += 1;
+      if (retval === XDP_DROP) dropped += 1;
+    }
+    return { agreed, dropped, looked: sample.length };
+  } finally {
+    rmSync(directory, { recursive: true });
+    rmSync(pins, { recursive: true });
+  }
+}
+
+/** Loads an object, pins it and its maps below `pins`, and fills these. */
+function loadAndFill(file: string, pins: string, fill: string | null): void {
+  const maps = join(pins, 'maps');
+  const load = ['prog', 'load', file, join(pins, 'program'), 'type', 'xdp', 'pinmaps', maps];
+  execFileSync('bpftool', load, { stdio: 'pipe' });
+  if (fill === null) return;
+  const input = fill.replaceAll('MAPS', maps);
+  execFileSync('bpftool', ['batch', 'file', '-'], { input, stdio: 'pipe' });
+}
+
 /**
  * Runs a program on random ones of the frames, with BPF_PROG_TEST_RUN. `fill` is bpftool batch
  * commands for its maps, which are pinned at `MAPS/NAME`.
@@ -139,17 +188,7 @@ export function measure(
     const packet = join(directory, 'packet');
     writeFileSync(file, writeElf(withFrames(object, frames, stride)));
     writeFileSync(packet, new Uint8Array(stride));
-    execFileSync(
-      'bpftool',
-      ['prog', 'load', file, pin, 'type', 'xdp', 'pinmaps', join(pins, 'maps')],
-      { stdio: 'pipe' },
-    );
-    if (fill !== null) {
-      execFileSync('bpftool', ['batch', 'file', '-'], {
-        input: fill.replaceAll('MAPS', join(pins, 'maps')),
-        stdio: 'pipe',
-      });
-    }
+    loadAndFill(file, pins, fill);
     const times: number[] = [];
     for (let run = 0; run < RUNS; run += 1) {
       const reply = execFileSync(
