@@ -105,6 +105,11 @@ function requestOf(
   };
 }
 
+/** The same for situations that compile to the same; with it, the checksum of the ruleset. */
+export function keyOfSituation({ ruleset, ...rest }: Situation): string {
+  return `${checksumOf(ruleset)} ${toText(rest)}`;
+}
+
 /** Compiles for the device of one machine, where it may, as a change of what runs there. */
 export type CompileForDevice = (
   situation: Situation,

@@ -17,6 +17,7 @@ import {
   optionsFile,
   pinDirectory,
   selfTestDirectory,
+  trialDirectory,
   watchDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
@@ -24,7 +25,7 @@ import { type CountJson, countJson } from './status.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
 import type { TablesMode } from './tables-filters.ts';
 import type { Transport } from './transport.ts';
-import { claimTrial, forgetTrials, readTrial } from './trial.ts';
+import { claimTrial, readTrial } from './trial.ts';
 
 export interface UndeployRequest {
   readonly device: string;
@@ -93,19 +94,20 @@ async function undeployLocked(
       : await collectCounts(transport, paths, state, true);
   if (!counts.ok) return counts;
   const sums = sumByOwner([...counts.value.now, ...counts.value.before]);
-  const pins = pinDirectory(paths, device);
-  await transport.run(['rm', '-rf', '--one-file-system', '--', pins]);
+  const kept = [
+    // The guard ends when its directory is gone.
+    watchDirectory(paths, device),
+    optionsFile(paths, device),
+    pinDirectory(paths, device),
+    trialDirectory(paths, device),
+    historyDirectory(paths, device),
+    selfTestDirectory(paths, device),
+  ];
+  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   // Only when this was the last device.
   await transport.run(['rmdir', '--ignore-fail-on-non-empty', `${paths.bpffs}/nft-offload`]);
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
-  await forgetTrials(transport, paths, device);
-  // The guard ends when its directory is gone.
-  const kept = [
-    ...[historyDirectory(paths, device), selfTestDirectory(paths, device)],
-    ...[watchDirectory(paths, device), optionsFile(paths, device)],
-  ];
-  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,
