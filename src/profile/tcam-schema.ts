@@ -117,6 +117,8 @@ export const tcamShape = {
     ),
   limits,
   formats: sourced(z.array(z.enum(FORMATS))).optional(),
+  /** Where a frame with the verdict `trap` goes. */
+  trap: sourced(z.literal('cpu')).optional(),
 };
 
 const tcamParts = z.object(tcamShape);
@@ -155,7 +157,17 @@ function checkKeySet(set: KeySet, limits: TcamParts['limits'], complain: Complai
 }
 
 /** Complains about what is contradictory in a profile whose parts are all good. */
-export function checkTcam({ keySets, limits }: TcamParts, complain: Complain): void {
+export function checkTcam(
+  { keySets, limits, trap, verdicts }: TcamParts & { readonly verdicts: readonly string[] },
+  complain: Complain,
+): void {
+  if (verdicts.includes('trap') !== (trap !== undefined)) {
+    const message =
+      trap === undefined
+        ? '`trap` is a verdict: `trap` has to say where from'
+        : 'no verdict is `trap`';
+    complain(trap === undefined ? ['verdicts'] : ['trap'], message);
+  }
   for (const [index, set] of keySets.entries()) {
     checkKeySet(set, limits, (path, message) => complain(['keySets', index, ...path], message));
   }

@@ -23,6 +23,12 @@ const wrongUsage: readonly (readonly [said: string, ...args: string[]])[] = [
   ['leave -o out', 'compile', EDGE, '--target', 'ebpf', '--emit', 'ruleset', '-o', 'x'],
   ['--frame HEX or by --pcap FILE', 'trace', EDGE],
   ['A whole number of seconds', 'deploy', EDGE, '--dev', 'eth0', '--wait-fresh', 'soon'],
+  ['does not take rows by tc', 'deploy', EDGE, '--dev', 'eth0', '--profile', 'e810'],
+  [
+    'offload (in the device)',
+    ...['deploy', EDGE, '--dev', 'eth0', '--profile', 'spectrum'],
+    '--mode=native',
+  ],
   ['even number of hex digits', 'trace', EDGE, '--frame', 'abc'],
 ];
 

@@ -36,6 +36,14 @@ const cases: readonly (readonly [
     '`keySets[0].key[0].field`: not a field of nft (as `ip saddr`, `th dport`)',
   ],
   [
+    'a trap from nowhere',
+    'spectrum',
+    /"trap": \{[^}]*\},/,
+    '',
+    'profile/wrong-value',
+    '`verdicts`: `trap` is a verdict: `trap` has to say where from',
+  ],
+  [
     'more bits than a field has',
     'e810',
     '"bits": 32',
