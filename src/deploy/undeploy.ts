@@ -23,6 +23,7 @@ import {
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
+import type { TablesMode } from './tables-filters.ts';
 import type { Transport } from './transport.ts';
 import { claimTrial, readTrial } from './trial.ts';
 
@@ -32,12 +33,18 @@ export interface UndeployRequest {
   readonly force: boolean;
 }
 
+/** Filters of tc that were taken off. */
+export interface RemovedTables {
+  readonly mode: TablesMode;
+  readonly filters: number;
+}
+
 /** What was done; can be written as JSON. */
 export interface UndeployReport {
   readonly format: 'nft-offload/undeploy@1';
   readonly device: string;
   /** Null when no program of ours was attached. */
-  readonly removed: AttachedProgram | null;
+  readonly removed: AttachedProgram | RemovedTables | null;
   /** Other programs, which were left alone. */
   readonly left: readonly AttachedProgram[];
   /** What had been counted in all, since it is kept nowhere from now on. */

@@ -1,18 +1,21 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createCompiler } from '../../src/cli/deploy-request.ts';
 import { deployXdp } from '../../src/deploy/deploy.ts';
 import { readBase } from '../../src/deploy/in-place.ts';
 import { previewDeploy } from '../../src/deploy/preview.ts';
 import { renderDeploy } from '../../src/deploy/render-report.ts';
 import { rollbackXdp } from '../../src/deploy/rollback.ts';
 import { readState, writeState } from '../../src/deploy/state.ts';
-import { statusXdp } from '../../src/deploy/status.ts';
 import { undeployXdp } from '../../src/deploy/undeploy.ts';
-import { nothingKnown } from '../../src/ir/facts.ts';
-import { readJsonText } from '../../src/nft/ruleset-json.ts';
-import { loadProfile } from '../../src/profile/load.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
 import { unwrap } from '../support/pipeline.ts';
+import {
+  countsOf,
+  deployRules,
+  OTHERS,
+  type Rules,
+  requestFor,
+  TEST,
+} from '../support/toggled-rules.ts';
 
 const obstacle = probeDeployLab();
 const onKernel = it.skipIf(obstacle !== null);
@@ -31,55 +34,8 @@ it('says why nothing can be deployed here', ({ skip }) => {
   if (obstacle !== null) skip(obstacle);
 });
 
-/** A rule at ingress of eth0, by its handle: which EtherType it drops. */
-type Rules = readonly (readonly [handle: number, type: number])[];
-
-/** EtherTypes that no frame of the test has: enough rules for a table. */
-const OTHERS: Rules = Array.from({ length: 6 }, (_, index) => [10 + index, 0x9000 + 2 * index]);
-/** What all test frames have. */
-const TEST = 0x88b5;
-
-function rulesetOf(rules: Rules) {
-  const chain = { family: 'netdev', table: 't', name: 'c', handle: 1, type: 'filter' };
-  const hook = { hook: 'ingress', dev: 'eth0', prio: 0, policy: 'accept' };
-  const left = { payload: { protocol: 'ether', field: 'type' } };
-  const lines = rules.map(([handle, right]) => {
-    const expr = [
-      { match: { op: '==', left, right } },
-      { counter: { packets: 0, bytes: 0 } },
-      { drop: null },
-    ];
-    return { rule: { family: 'netdev', table: 't', chain: 'c', handle, expr } };
-  });
-  const nftables = [
-    { metainfo: { json_schema_version: 1 } },
-    { table: { family: 'netdev', name: 't', handle: 1 } },
-    { chain: { ...chain, ...hook } },
-    ...lines,
-  ];
-  return unwrap(readJsonText(JSON.stringify({ nftables }), 'rules.json'));
-}
-
-async function requestFor(rules: Rules) {
-  const compile = createCompiler(unwrap(await loadProfile('xdp-native')), { mode: 'native' });
-  const facts = { ...nothingKnown('eth0'), groOff: true, rxVlanOff: true };
-  const ruleset = rulesetOf(rules);
-  const given = { facts, concessions: [], replyPorts: null, structure: 'tree' } as const;
-  const running = await readBase(lab.transport, 'eth0', lab.paths);
-  return unwrap(compile({ ruleset, ...given }, running));
-}
-
-async function deploy(rules: Rules) {
-  return unwrap(await deployXdp(lab.transport, await requestFor(rules), lab.paths));
-}
-
-async function counts(...handles: readonly (number | null)[]): Promise<number> {
-  const status = unwrap(await statusXdp(lab.transport, { device: 'eth0' }, lab.paths));
-  const lines = status.counters.filter(({ handle }) => handles.includes(handle));
-  return lines.reduce((sum, { hardware, carried }) => {
-    return sum + Number(hardware?.packets ?? 0n) + Number(carried?.packets ?? 0n);
-  }, 0);
-}
+const deploy = (rules: Rules) => deployRules(lab, rules);
+const counts = (...handles: readonly (number | null)[]) => countsOf(lab, ...handles);
 
 onKernel('a changed ruleset is written into the program that runs, and counts go on', async () => {
   const first = await deploy([...OTHERS, [50, TEST]]);
@@ -91,7 +47,7 @@ onKernel('a changed ruleset is written into the program that runs, and counts go
     inPlace: { rulesIn: 0, rulesOut: 1 },
   });
   expect(await lab.send(20)).toBe(20);
-  const again = await requestFor([[60, TEST], ...OTHERS, [61, 0x9999]]);
+  const again = await requestFor(lab, [[60, TEST], ...OTHERS, [61, 0x9999]]);
   const preview = unwrap(await previewDeploy(lab.transport, again, lab.paths));
   expect(preview.steps[0]).toMatch(/^store [0-9]+ words in the tables/);
   const back = unwrap(await deployXdp(lab.transport, again, lab.paths));
@@ -139,7 +95,7 @@ onKernel('what came through and what was counted add up while a rule comes and g
 onKernel('what was cut short is not changed again, but replaced', async () => {
   const { programId } = await deploy([...OTHERS, [50, TEST]]);
   expect(await lab.send(10)).toBe(0);
-  const request = await requestFor(OTHERS);
+  const request = await requestFor(lab, OTHERS);
   const state = unwrap(await readState(lab.transport, lab.paths, 'eth0'));
   if (state === null) throw new Error('bug: nothing was deployed');
   const current = { ...state.current, changing: true };
