@@ -1,6 +1,6 @@
 /**
  * Lets every fault befall a deployment at every program that it starts on the host, and prints what
- * came of it: `npx tsx scripts/check-faults.ts [--fault NAME] [--lanes N] [--trial] [--all]`, as root. The
+ * came of it: `npx tsx scripts/check-faults.ts [--fault NAME]... [--lanes N] [--trial] [--all]`, as root. The
  * host is a network namespace with a real sshd; the command line is a process of its own. `--trial`: deployments with --confirm; `--all`: also programs that only look.
  * Ends with 1 where something was neither old nor new, or one command did not bring order.
  */
@@ -16,7 +16,7 @@ import {
 
 const { values } = parseArgs({
   options: {
-    fault: { type: 'string' },
+    fault: { type: 'string', multiple: true },
     lanes: { type: 'string', default: '4' },
     trial: { type: 'boolean', default: false },
     all: { type: 'boolean', default: false },
@@ -32,6 +32,13 @@ interface Case {
 
 const isTrial = values.trial;
 const rows: (readonly [order: number, row: string])[] = [];
+
+/** Rows are also told of as they come, since all of them take a while. */
+function addRow(order: number, row: string): void {
+  rows.push([order, row]);
+  console.error(row);
+}
+
 let failed = 0;
 let cases: Case[] | null = null;
 
@@ -59,7 +66,7 @@ async function work(): Promise<void> {
     let prepared = await prepareFaults(lab, isTrial);
     let before: Policy = prepared.policy;
     const { steps } = prepared;
-    const faults = FAULTS.filter((fault) => values.fault === undefined || fault === values.fault);
+    const faults = FAULTS.filter((fault) => values.fault?.includes(fault) ?? true);
     cases ??= faults.flatMap((fault) =>
       steps
         .map((step, index) => ({ fault, at: index + 1, step }))
@@ -73,16 +80,16 @@ async function work(): Promise<void> {
         const outcome = await meetFault(prepared, fault, at, before);
         before = outcome.policy;
         const { ended, device, status, order: by } = outcome;
-        rows.push([
+        addRow(
           order,
           `| ${fault} | ${at} \`${nameStep(step)}\` | ${ended} | ${device} | ${status} | ${by} |`,
-        ]);
+        );
       } catch (error) {
         failed += 1;
-        rows.push([
+        addRow(
           order,
           `| ${fault} | ${at} \`${nameStep(step)}\` | **${error instanceof Error ? error.message.slice(0, 600) : String(error)}** | | | |`,
-        ]);
+        );
         // Begins afresh: what it left says nothing about the next case.
         await lab.close();
         lab = await openFaultLab(false);
