@@ -56,9 +56,9 @@ async function work(): Promise<void> {
     );
   await mount();
   try {
-    let prepared = await prepareFaults(lab);
-    let before: Policy = 'a';
-    const steps = isTrial ? prepared.stepsOfTrial : prepared.steps;
+    let prepared = await prepareFaults(lab, isTrial);
+    let before: Policy = prepared.policy;
+    const { steps } = prepared;
     const faults = FAULTS.filter((fault) => values.fault === undefined || fault === values.fault);
     cases ??= faults.flatMap((fault) =>
       steps
@@ -70,7 +70,7 @@ async function work(): Promise<void> {
       const { fault, at, step } = next;
       const order = FAULTS.indexOf(fault) * 1000 + at;
       try {
-        const outcome = await meetFault(prepared, fault, at, before, isTrial);
+        const outcome = await meetFault(prepared, fault, at, before);
         before = outcome.policy;
         const { ended, device, status, order: by } = outcome;
         rows.push([
@@ -87,10 +87,9 @@ async function work(): Promise<void> {
         await lab.close();
         lab = await openFaultLab(false);
         await mount();
-        prepared = await prepareFaults(lab);
-        before = 'a';
+        prepared = await prepareFaults(lab, isTrial);
+        before = prepared.policy;
       }
-      console.error(rows.at(-1)?.[1]);
     }
   } finally {
     await lab.close();

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { confirmXdp } from '../deploy/confirm.ts';
 import { renderConfirm, renderRollback } from '../deploy/render-report.ts';
 import { rollbackXdp } from '../deploy/rollback.ts';
+import { confirmTables, rollbackTables } from '../deploy/tables-undo.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
 import { addDeviceOption } from './machine.ts';
 
@@ -16,7 +17,9 @@ interface RollbackOptions extends ConfirmOptions {
 
 async function runConfirm(options: ConfirmOptions, command: Command): Promise<void> {
   await runOnMachines(command, options, {
-    run: ({ transport }) => confirmXdp(transport, { device: options.dev }),
+    run: async ({ transport }) =>
+      (await confirmTables(transport, { device: options.dev })) ??
+      confirmXdp(transport, { device: options.dev }),
     render: renderConfirm,
   });
 }
@@ -24,7 +27,10 @@ async function runConfirm(options: ConfirmOptions, command: Command): Promise<vo
 async function runRollback(options: RollbackOptions, command: Command): Promise<void> {
   const { dev, to = null, force = false } = options;
   await runOnMachines(command, options, {
-    run: ({ transport }) => rollbackXdp(transport, { device: dev, to, force }),
+    run: async ({ transport }) => {
+      const request = { device: dev, to, force };
+      return (await rollbackTables(transport, request)) ?? rollbackXdp(transport, request);
+    },
     render: renderRollback,
   });
 }

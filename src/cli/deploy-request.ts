@@ -30,7 +30,7 @@ function toText(value: unknown): string {
 }
 
 /** Tells rulesets apart; independent of how they were read. */
-function checksumOf(ruleset: Ruleset): string {
+export function checksumOf(ruleset: Ruleset): string {
   return createHash('sha256').update(toText(ruleset)).digest('hex');
 }
 
@@ -103,6 +103,11 @@ function requestOf(
     ...(patch === null || base === null ? {} : { update: { base, patch } }),
     ...(live === null ? {} : { live: { program: live, tables: live.generation } }),
   };
+}
+
+/** The same for situations that compile to the same; with it, the checksum of the ruleset. */
+export function keyOfSituation({ ruleset, ...rest }: Situation): string {
+  return `${checksumOf(ruleset)} ${toText(rest)}`;
 }
 
 /** Compiles for the device of one machine, where it may, as a change of what runs there. */

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { isXdpProfile } from '../backends/ebpf-offload/compile.ts';
+import { isTcamProfile } from '../backends/tcam/compile.ts';
 import type { XdpMode } from '../deploy/attachment.ts';
 import { reviewFresh, waitFresh } from '../deploy/conntrack.ts';
 import { type DeployReport, type DeployRequest, deployXdp } from '../deploy/deploy.ts';
@@ -9,14 +10,22 @@ import { confirmStep, lastEvent } from '../deploy/guard.ts';
 import { readBase } from '../deploy/in-place.ts';
 import { deployPaths } from '../deploy/paths.ts';
 import { type DeployPreview, previewDeploy } from '../deploy/preview.ts';
-import { renderDeploy, renderPreview } from '../deploy/render-report.ts';
+import { renderDeploy, renderPreview, renderTables } from '../deploy/render-report.ts';
 import { statusXdp } from '../deploy/status.ts';
+import {
+  deployTables,
+  previewTables,
+  type TablesReport,
+  type TablesRequest,
+} from '../deploy/tables.ts';
+import { statusTables } from '../deploy/tables-status.ts';
 import type { Transport } from '../deploy/transport.ts';
 import type { Situation } from '../plan/place.ts';
-import type { XdpProfile } from '../profile/schema.ts';
+import type { TcamProfile, XdpProfile } from '../profile/schema.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
-import { type PlanningOptions, recordOf, writeRecord } from './deploy-record.ts';
-import { type CompileForDevice, createCompiler, type RequestOptions } from './deploy-request.ts';
+import { type DeployRecord, type PlanningOptions, recordOf, writeRecord } from './deploy-record.ts';
+import { createCompiler, type RequestOptions } from './deploy-request.ts';
+import { createTablesCompiler, tablesMode } from './deploy-tables.ts';
 import { EXIT, unwrapResult } from './exit.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
 import { type Machine, refuseUsage } from './machine.ts';
@@ -122,28 +131,37 @@ async function isAgreed(question: string, options: DeployOptions): Promise<boole
 
 const NOT_AGREED = errorAt('deploy/not-agreed', 'nothing was changed');
 
+/** How something of one kind is compiled for a machine and deployed there. */
+interface Deploying<R extends { readonly device: string }> {
+  readonly compile: (transport: Transport, situation: Situation) => Promise<Result<R>>;
+  readonly preview: (transport: Transport, request: R) => Promise<Result<DeployPreview>>;
+  readonly deploy: (transport: Transport, request: R) => Promise<Result<Report>>;
+  /** What is kept of the options for `watch`. */
+  readonly record: ((situation: Situation) => Promise<Result<DeployRecord>>) | null;
+}
+
 /** What was shown is done, and nothing else. */
-async function deployAsShown(
+async function deployAsShown<R extends { readonly device: string }>(
   transport: Transport,
-  request: DeployRequest,
+  request: R,
+  { preview, deploy }: Deploying<R>,
   options: DeployOptions,
-): Promise<Result<DeployReport>> {
-  const shown = await previewDeploy(transport, request);
+): Promise<Result<Report>> {
+  const shown = await preview(transport, request);
   if (!shown.ok) return shown;
   process.stderr.write(renderPreview(shown.value));
   if (!(await isAgreed(`Deploy to ${request.device}?`, options))) return fail(NOT_AGREED);
-  return deployXdp(transport, { ...request, basis: shown.value.basis });
+  return deploy(transport, { ...request, basis: shown.value.basis });
 }
 
-type Report = DeployReport | DeployPreview;
+type Report = DeployReport | DeployPreview | TablesReport;
 
 /** Compiles for the machine as it is, and deploys there; or says what that would do. */
-async function deployOn(
+async function deployOn<R extends { readonly device: string }>(
   command: Command,
   machine: Machine,
   given: Given,
-  profile: XdpProfile,
-  compile: CompileForDevice,
+  deploying: Deploying<R>,
   options: DeployOptions,
   isAsking: boolean,
 ): Promise<Result<Report>> {
@@ -157,19 +175,18 @@ async function deployOn(
   if (!settled.ok) return settled;
   const granted = checkGranted(settled.value);
   if (!granted.ok) return granted;
-  // What waits to be confirmed is a program of its own, which the machine can take back.
-  const device = granted.value.facts.device;
-  const running = options.confirm === undefined ? await readBase(transport, device) : null;
-  const compiled = compile(granted.value, running);
+  const compiled = await deploying.compile(transport, granted.value);
   if (!compiled.ok) return compiled;
   const request = compiled.value;
   const run = (): Promise<Result<Report>> => {
-    if (options.dryRun === true) return previewDeploy(transport, request);
-    return isAsking ? deployAsShown(transport, request, options) : deployXdp(transport, request);
+    if (options.dryRun === true) return deploying.preview(transport, request);
+    return isAsking
+      ? deployAsShown(transport, request, deploying, options)
+      : deploying.deploy(transport, request);
   };
   const done = await run();
-  if (done.ok && options.dryRun !== true) {
-    const record = await recordOf(profile, options, granted.value.facts.conntrackFresh);
+  if (done.ok && options.dryRun !== true && deploying.record !== null) {
+    const record = await deploying.record(granted.value);
     if (!record.ok) return record;
     await writeRecord(transport, dev, record.value);
     if (event !== null) await confirmStep(transport, deployPaths(), dev, event);
@@ -179,7 +196,40 @@ async function deployOn(
 }
 
 function render(report: Report): string {
-  return 'steps' in report ? renderPreview(report) : renderDeploy(report);
+  if ('steps' in report) return renderPreview(report);
+  return 'chain' in report ? renderTables(report) : renderDeploy(report);
+}
+
+/** Programs for the host or a card. */
+function deployingXdp(profile: XdpProfile, options: DeployOptions): Deploying<DeployRequest> {
+  const compile = createCompiler(profile, options);
+  return {
+    compile: async (transport, situation) => {
+      // What waits to be confirmed is a program of its own, which the machine can take back.
+      const { device } = situation.facts;
+      const running = options.confirm === undefined ? await readBase(transport, device) : null;
+      return compile(situation, running);
+    },
+    preview: previewDeploy,
+    deploy: deployXdp,
+    record: ({ facts }) => recordOf(profile, options, facts.conntrackFresh),
+  };
+}
+
+/** Rows of a TCAM, as filters of tc. */
+function deployingTables(
+  command: Command,
+  profile: TcamProfile,
+  options: DeployOptions,
+): Deploying<TablesRequest> {
+  const mode = tablesMode(command, profile, options.mode);
+  const compile = createTablesCompiler(profile, { ...options, mode });
+  return {
+    compile: async (_, situation) => compile(situation),
+    preview: previewTables,
+    deploy: deployTables,
+    record: null,
+  };
 }
 
 async function runDeploy(
@@ -189,8 +239,26 @@ async function runDeploy(
 ): Promise<void> {
   const { dev } = options;
   if (dev === undefined) refuseUsage(command, 'deploy where? Give --dev IF.');
+  const [name] = options.profile;
+  const named = name === undefined ? null : unwrapResult(await loadProfiles([name]))?.[0];
+  if (named === undefined) return;
+  if (named !== null && isTcamProfile(named)) {
+    if (options.profile.length > 1)
+      refuseUsage(command, 'deploy loads one table: give one --profile');
+    return deployEverywhere(command, path, options, deployingTables(command, named, options));
+  }
   const profile = await chooseProfile(command, options);
   if (profile === null) return;
+  await deployEverywhere(command, path, options, deployingXdp(profile, options));
+}
+
+async function deployEverywhere<R extends { readonly device: string }>(
+  command: Command,
+  path: string | undefined,
+  options: DeployOptions,
+  deploying: Deploying<R>,
+): Promise<void> {
+  const { dev = '' } = options;
   const given = unwrapResult(await readGiven(command, path, options));
   if (given === null) return;
   const many = options.host.length > 1 || options.inventory !== undefined;
@@ -200,9 +268,8 @@ async function runDeploy(
     process.exitCode = EXIT.refused;
     return;
   }
-  const compile = createCompiler(profile, options);
   await runOnMachines<Report>(command, options, {
-    run: (machine) => deployOn(command, machine, given, profile, compile, options, isAsking),
+    run: (machine) => deployOn(command, machine, given, deploying, options, isAsking),
     render,
     isWell: (machine) => isDeployed(machine, dev),
   });
@@ -210,11 +277,13 @@ async function runDeploy(
 
 /** Whether a device still has our program, and nothing is wrong with it. */
 async function isDeployed({ transport }: Machine, device: string): Promise<Result<null>> {
-  const status = await statusXdp(transport, { device });
+  const tables = await statusTables(transport, { device });
+  const status = tables ?? (await statusXdp(transport, { device }));
   if (!status.ok) return status;
   const { attachment, drift } = status.value;
   const wrong = drift.filter(({ code }) => code !== 'deploy/unconfirmed');
-  if (attachment.kind === 'ours' && wrong.length === 0) return succeed(null);
+  const isOurs = attachment.kind === 'ours' || attachment.kind === 'tables';
+  if (isOurs && wrong.length === 0) return succeed(null);
   const said = wrong.map(({ message }) => message);
   return fail(errorAt('deploy/canary', [`${device} is not well any more`, ...said].join('; ')));
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { renderStatus } from '../deploy/render-status.ts';
 import { statusXdp } from '../deploy/status.ts';
+import { statusTables } from '../deploy/tables-status.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
 import { addDeviceOption } from './machine.ts';
 
@@ -10,7 +11,9 @@ interface StatusOptions extends FleetCliOptions {
 
 async function runStatus(options: StatusOptions, command: Command): Promise<void> {
   await runOnMachines(command, options, {
-    run: ({ transport }) => statusXdp(transport, { device: options.dev }),
+    run: async ({ transport }) =>
+      (await statusTables(transport, { device: options.dev })) ??
+      statusXdp(transport, { device: options.dev }),
     render: renderStatus,
   });
 }

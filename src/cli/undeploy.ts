@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { renderUndeploy } from '../deploy/render-report.ts';
+import { undeployTables } from '../deploy/tables-undo.ts';
 import { undeployXdp } from '../deploy/undeploy.ts';
 import { addFleetOptions, type FleetCliOptions, runOnMachines } from './fleet.ts';
 import { addDeviceOption } from './machine.ts';
@@ -12,7 +13,8 @@ interface UndeployOptions extends FleetCliOptions {
 async function runUndeploy(options: UndeployOptions, command: Command): Promise<void> {
   const request = { device: options.dev, force: options.force === true };
   await runOnMachines(command, options, {
-    run: ({ transport }) => undeployXdp(transport, request),
+    run: async ({ transport }) =>
+      (await undeployTables(transport, request)) ?? undeployXdp(transport, request),
     render: renderUndeploy,
   });
 }

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { type AppliedChange, applyChange } from '../deploy/apply-change.ts';
 import { isFresh } from '../deploy/conntrack.ts';
-import { readStep } from '../deploy/guard.ts';
+import { isGuarded, readStep } from '../deploy/guard.ts';
+import { readBase } from '../deploy/in-place.ts';
 import { deployPaths } from '../deploy/paths.ts';
 import { printable } from '../deploy/render-status.ts';
 import type { SshTarget } from '../deploy/ssh/target.ts';
@@ -11,7 +12,7 @@ import { runWatch, type WatchClock, type WatchLine, type WatchSession } from '..
 import { openWatchSession } from '../deploy/watch-session.ts';
 import type { Situation } from '../plan/place.ts';
 import { parseProfile } from '../profile/load.ts';
-import { formatDiagnostic, type Result } from '../support/diagnostics.ts';
+import { formatDiagnostic, type Result, succeed } from '../support/diagnostics.ts';
 import { addModeOption, chooseProfile, parseSeconds } from './deploy.ts';
 import {
   type DeployRecord,
@@ -20,7 +21,7 @@ import {
   recordOf,
   writeRecord,
 } from './deploy-record.ts';
-import { createCompiler } from './deploy-request.ts';
+import { createCompiler, keyOfSituation } from './deploy-request.ts';
 import { unwrapResult } from './exit.ts';
 import { parseFactsFile } from './facts-file.ts';
 import { addHostOption, type Machine, openMachine, refuseUsage } from './machine.ts';
@@ -73,6 +74,8 @@ function createSync(
 ): () => Promise<Result<AppliedChange>> {
   const { transport } = machine;
   let { record, isFollowed, isNew } = first;
+  /** What the program was made of by this session. */
+  let applied: string | null = null;
   return async () => {
     const profile = parseProfile(record.profile, 'the recorded profile');
     if (!profile.ok) return profile;
@@ -86,12 +89,19 @@ function createSync(
       if (!situation.ok) return situation;
     }
     isFollowed = false;
+    const key = keyOfSituation(situation.value);
+    if (key === applied && (await isGuarded(transport, deployPaths(), device))) {
+      return succeed({ kind: 'unchanged', rulesetChecksum: key.split(' ')[0] ?? '' });
+    }
+    applied = null;
     const compile = createCompiler(profile.value, { mode: record.mode });
-    const request = compile(situation.value);
+    const request = compile(situation.value, await readBase(transport, device));
     if (!request.ok) return request;
     if (isNew) await writeRecord(transport, device, record);
     isNew = false;
-    return applyChange(transport, request.value);
+    const done = await applyChange(transport, request.value);
+    if (done.ok) applied = key;
+    return done;
   };
 }
 
@@ -136,11 +146,17 @@ async function connect(
   }
 }
 
+const WHAT: Readonly<Record<AppliedChange['kind'], string>> = {
+  unchanged: 'nothing to do',
+  'in-place': 'changed in place',
+  replaced: 'program replaced, counters carried',
+};
+
 function renderLine(line: WatchLine): string {
   switch (line.event) {
     case 'in-step': {
-      const { seconds, events, change, rulesetChecksum } = line;
-      const what = change === 'unchanged' ? 'nothing to do' : 'program replaced, counters carried';
+      const { seconds, events, change, words, rulesetChecksum } = line;
+      const what = WHAT[change] + (words === null ? '' : `, ${words} words`);
       const after = seconds > 0 ? `, out of step for ${seconds.toFixed(2)} s` : '';
       return `in step with ruleset ${rulesetChecksum.slice(0, 12)}: ${what} (changes: ${events}${after})`;
     }
@@ -176,7 +192,8 @@ async function runWatchCommand(options: WatchCliOptions, command: Command): Prom
   const asked = unwrapResult(await recordOf(profile, options, fresh));
   if (asked === null) return;
   const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  // Not `once`: a listener that is gone by then makes execa end this process.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
   const say = (line: WatchLine): void => {
     const text = options.json
       ? JSON.stringify({ format: 'nft-offload/watch@1', device: dev, ...line })

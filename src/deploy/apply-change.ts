@@ -11,14 +11,19 @@ import type { Transport } from './transport.ts';
 export type AppliedChange =
   /** The program that runs is what the ruleset compiles to. */
   | { readonly kind: 'unchanged'; readonly rulesetChecksum: string }
-  /** Another program took its place; the counts were carried over. */
-  | { readonly kind: 'replaced'; readonly rulesetChecksum: string; readonly report: DeployReport };
+  /** Its tables were changed, or another program took its place and the counts were carried over. */
+  | {
+      readonly kind: 'in-place' | 'replaced';
+      readonly rulesetChecksum: string;
+      readonly report: DeployReport;
+    };
 
 /** What makes two programs the same: they decide alike and count for the same owners. */
 function isSame(a: DeployRequest, b: DeployRequest): boolean {
   const key = ({ mode, maps, counters, owners }: DeployRequest): string =>
     JSON.stringify([mode, maps, counters, owners]);
-  return Buffer.compare(a.elf, b.elf) === 0 && key(a) === key(b);
+  // What changes tables is not compared: storing a few words is cheaper.
+  return b.update === undefined && Buffer.compare(a.elf, b.elf) === 0 && key(a) === key(b);
 }
 
 /** Whether that program runs already; if so, the record says which ruleset it stands for now. */
@@ -48,7 +53,7 @@ async function isRunning(
 
 /**
  * Brings what is deployed to a device into step with what its ruleset compiles to now: nothing where that
- * runs already, else the program is exchanged in one step and its counts are carried over.
+ * runs already, else its tables are changed, or the program is exchanged in one step and its counts are carried over.
  */
 export async function applyChange(
   transport: Transport,
@@ -64,6 +69,7 @@ export async function applyChange(
     }
     const done = await deployLocked(transport, request, paths);
     if (!done.ok) return done;
-    return succeed({ kind: 'replaced', rulesetChecksum, report: done.value }, done.diagnostics);
+    const kind = done.value.inPlace === null ? 'replaced' : 'in-place';
+    return succeed({ kind, rulesetChecksum, report: done.value }, done.diagnostics);
   });
 }

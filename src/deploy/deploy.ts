@@ -22,6 +22,7 @@ import { canSelfTest, type SelfTestFrame, selfTest } from './self-test.ts';
 import { type DeployState, removeState, writeState } from './state.ts';
 import { collectBefore, type Survey, surveyDevice } from './survey.ts';
 import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
+import { refuseBesideTables } from './tables-state.ts';
 import type { Transport } from './transport.ts';
 import {
   beginTrial,
@@ -297,6 +298,8 @@ export async function deployLocked(
   const { device, mode, force } = request;
   const free = await settleTrial(transport, paths, device);
   if (!free.ok) return free;
+  const tables = await refuseBesideTables(transport, paths, device);
+  if (tables !== null) return fail(tables);
   const options = { force, missingDevice: false };
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;

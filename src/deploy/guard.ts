@@ -126,9 +126,13 @@ case $1 in
     ;;
   reason) echo "$2" >reason.new && mv -f reason.new reason ;;
   confirm)
+    # The guard takes nothing off meanwhile, and afterwards it knows.
+    exec 9>>"$lock"
+    flock -w 10 9
     behind
     read -r up _ </proc/uptime
     echo "$2 $up" >synced.new && mv -f synced.new synced && rm -f off reason
+    attached 9>&- || { echo "the program has been taken off meanwhile" >&2; exit 1; }
     ;;
   state)
     read -r up _ </proc/uptime

@@ -78,6 +78,16 @@ export function patchDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.patch`;
 }
 
+/** What filters of tc were deployed to a device. */
+export function tablesFile(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.tables.json`;
+}
+
+/** What is kept of deployed filters, so that they can be deployed again. */
+export function tablesDirectory(paths: DeployPaths, device: string): string {
+  return `${paths.state}/${deviceKey(device)}.tables`;
+}
+
 /** Files of the deployment that has to be confirmed. */
 export function trialDirectory(paths: DeployPaths, device: string): string {
   return `${paths.state}/${deviceKey(device)}.trial`;

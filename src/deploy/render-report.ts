@@ -6,6 +6,7 @@ import { formatOwner } from './owner-counts.ts';
 import type { DeployPreview } from './preview.ts';
 import { printable } from './render-status.ts';
 import type { RollbackReport } from './rollback.ts';
+import type { TablesReport } from './tables.ts';
 import type { UndeployReport } from './undeploy.ts';
 
 function renderLines(lines: readonly string[]): string {
@@ -37,6 +38,21 @@ export function renderDeploy(report: DeployReport): string {
   ]);
 }
 
+/** Where the filters are, and what they stand in for. */
+export function renderTables(report: TablesReport): string {
+  const { device, filters, chain, mode, rulesetChecksum, replaced, confirm } = report;
+  const where = mode === 'offload' ? 'in the device' : 'in the host';
+  return renderLines([
+    `${device}: ${filters} filters of tc ${where}, chain ${chain}, ruleset ${rulesetChecksum}`,
+    ...(replaced === null
+      ? []
+      : [`${device}: they replaced those of generation ${replaced} in one step`]),
+    ...(confirm === null
+      ? []
+      : [`${device}: goes back by itself unless confirmed within ${confirm} s`]),
+  ]);
+}
+
 /** Rules that are listed one by one. */
 const MOST_RULES = 20;
 
@@ -65,13 +81,19 @@ export function renderPreview({ steps, changes }: DeployPreview): string {
   return renderLines([...numbered, ...(changes === null ? [] : renderChanges(changes))]);
 }
 
+function nameRemoved(removed: UndeployReport['removed']): string {
+  if (removed === null) return 'nothing to remove';
+  if ('filters' in removed) return `${removed.filters} filters removed`;
+  return `${formatProgram(removed)} removed`;
+}
+
 /** What went, and what it had counted. */
 export function renderUndeploy(report: UndeployReport): string {
   const { device, removed, left, counters } = report;
   const counted = counters.filter(({ hardware }) => hardware.packets > 0 || hardware.bytes > 0);
   const zero = counters.length - counted.length;
   return renderLines([
-    `${device}: ${removed === null ? 'nothing to remove' : `${formatProgram(removed)} removed`}`,
+    `${device}: ${nameRemoved(removed)}`,
     ...left.map((program) => `${device}: the ${formatProgram(program)} stays`),
     ...counted.map((counter) => {
       const { packets, bytes } = counter.hardware;

@@ -17,6 +17,14 @@ function renderAttachment(attachment: AttachmentReport): readonly string[] {
         `generation ${attachment.generation}, ruleset ${attachment.rulesetChecksum}`,
         ...attachment.beside.map((program) => `beside it the ${formatProgram(program)}`),
       ];
+    case 'tables': {
+      const { filters, inHardware, mode, chain, generation, rulesetChecksum } = attachment;
+      const where = mode === 'offload' ? `${inHardware} of them in the device` : 'in the host';
+      return [
+        `${filters} filters of tc in chain ${chain}, ${where}`,
+        `generation ${generation}, ruleset ${rulesetChecksum}`,
+      ];
+    }
   }
 }
 

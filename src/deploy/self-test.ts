@@ -16,7 +16,8 @@ export type SelfTestFrame = z.output<typeof selfTestSchema>;
 
 /** A directory of its own (`$1`) for the frames, gone when the script ends. */
 const RUN = `umask 077
-rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" || exit 1
+test ! -e "$1" || rm -rf -- "$1"
+mkdir -p -- "$1" && cd -- "$1" || exit 1
 trap 'rm -rf -- "$1"' EXIT
 `;
 

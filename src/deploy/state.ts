@@ -10,7 +10,7 @@ const decimal = z
   .regex(/^[0-9]{1,30}$/)
   .transform((text) => BigInt(text));
 
-const whole = z.number().int().nonnegative();
+export const whole = z.number().int().nonnegative();
 
 /** See `CounterOwner`. */
 export const ownerSchema = z.object({
@@ -46,6 +46,12 @@ export const selfTestSchema = z.object({
   rule: z.string(),
 });
 
+/** See `OwnerCount`. */
+export const ownerCountSchema = z.object({
+  owner: ownerSchema,
+  count: z.object({ packets: decimal, bytes: decimal }),
+});
+
 const deploymentSchema = z.object({
   mode: modeSchema,
   /** Its directory below the device's pin directory. */
@@ -64,9 +70,7 @@ const deploymentSchema = z.object({
   /** Slot `i` of the counters counts for owner `i`. */
   owners: z.array(ownerSchema),
   /** What earlier programs counted. */
-  carried: z.array(
-    z.object({ owner: ownerSchema, count: z.object({ packets: decimal, bytes: decimal }) }),
-  ),
+  carried: z.array(ownerCountSchema),
 });
 
 /** One program that was deployed. */
@@ -122,8 +126,8 @@ export async function readState(
   return parseState(content === null ? null : new TextDecoder().decode(content), file, device);
 }
 
-/** The text of the state file. */
-export function formatState(state: DeployState): string {
+/** The text of a state file. */
+export function formatState(state: object): string {
   const text = JSON.stringify(
     state,
     (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value),

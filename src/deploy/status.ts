@@ -18,6 +18,7 @@ import {
 import { type DeployPaths, deployPaths } from './paths.ts';
 import type { DeployState } from './state.ts';
 import { collectCounts, type SplitCounts, type Survey, surveyDevice } from './survey.ts';
+import type { TablesMode } from './tables-filters.ts';
 import type { Transport } from './transport.ts';
 import { describeTrial, readTrial } from './trial.ts';
 
@@ -50,6 +51,17 @@ export type AttachmentReport =
       readonly generation: number;
       /** Programs of others in other modes. */
       readonly beside: readonly AttachedProgram[];
+    }
+  /** Filters of tc, in a chain of their own. */
+  | {
+      readonly kind: 'tables';
+      readonly mode: TablesMode;
+      readonly chain: number;
+      readonly filters: number;
+      /** Of these, so many are in the device. */
+      readonly inHardware: number;
+      readonly rulesetChecksum: string;
+      readonly generation: number;
     };
 
 /** What runs on a device; can be written as JSON. */
@@ -100,16 +112,14 @@ function describeDrift(survey: Survey, pinned: boolean): readonly Reason[] {
   return drift;
 }
 
-function reportCounters(
-  state: DeployState,
+/** What each owner's parts have counted; `owners`: of what is attached now. */
+export function reportCounters(
+  current: readonly CounterOwner[],
   { now, before }: SplitCounts,
   nft: readonly OwnerCount[],
 ): readonly CounterReport[] {
-  const carried = carryCounts(before, state.current.owners);
-  const owners = sumByOwner([
-    ...state.current.owners.map((owner) => ({ owner, count: NOTHING })),
-    ...carried,
-  ]);
+  const carried = carryCounts(before, current);
+  const owners = sumByOwner([...current.map((owner) => ({ owner, count: NOTHING })), ...carried]);
   const findHardware = indexOwners(sumByOwner(now));
   const findCarried = indexOwners(carried);
   const findNft = indexOwners(nft);
@@ -165,7 +175,10 @@ export async function statusXdp(
     drift: [...describeDrift(survey, pin !== null), ...(trial === null ? [] : [trial])],
     step: await readStep(transport, paths, device),
     kept: await listKept(transport, paths, device),
-    counters: state === null ? [] : reportCounters(state, counts.value, nft.ok ? nft.value : []),
+    counters:
+      state === null
+        ? []
+        : reportCounters(state.current.owners, counts.value, nft.ok ? nft.value : []),
   };
   return succeed(report, notices);
 }

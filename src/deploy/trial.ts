@@ -164,9 +164,27 @@ export async function beginTrial(
   const pinned = isOwn ? succeed(null) : await pinForeign(transport, plan, displaced);
   if (!pinned.ok) return pinned;
   const commands = backArgv(plan, isOwn && own !== null ? own.program : displaced, displaced);
-  const stateOf = stateFile(paths, device);
   // Counts of the program that is taken back are taken over by the next command.
   const back = before === null ? null : { ...before, previous: begun.current };
+  const stateOf = stateFile(paths, device);
+  return startWatchdog(transport, files, { seconds, commands, back, stateOf });
+}
+
+/** What the watchdog does when the time is over. */
+interface Watch {
+  readonly seconds: number;
+  readonly commands: readonly (readonly string[])[];
+  /** The state to go back to; null: to none. */
+  readonly back: object | null;
+  /** Where that is kept. */
+  readonly stateOf: string;
+}
+
+async function startWatchdog(
+  transport: Transport,
+  files: TrialFiles,
+  { seconds, commands, back, stateOf }: Watch,
+): Promise<Result<null>> {
   const restore =
     back === null ? ['rm', '-f', '--', stateOf] : ['mv', '-f', '--', files.state, stateOf];
   const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -179,6 +197,19 @@ export async function beginTrial(
     help: 'nothing was changed; without --confirm no watchdog is needed',
   });
   return started.ok ? succeed(null) : started;
+}
+
+/** As `beginTrial`, with commands of one's own to go back. */
+export async function beginOwnTrial(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+  generation: number,
+  watch: Watch,
+): Promise<Result<null>> {
+  const files = trialFiles(paths, device, generation);
+  await clearTrials(transport, files.directory);
+  return startWatchdog(transport, files, watch);
 }
 
 /** A command that is only run while the trial waits: the switch must not come after its end. */

@@ -17,13 +17,15 @@ import {
   optionsFile,
   pinDirectory,
   selfTestDirectory,
+  trialDirectory,
   watchDirectory,
 } from './paths.ts';
 import { removeState } from './state.ts';
 import { type CountJson, countJson } from './status.ts';
 import { collectCounts, type Survey, surveyDevice } from './survey.ts';
+import type { TablesMode } from './tables-filters.ts';
 import type { Transport } from './transport.ts';
-import { claimTrial, forgetTrials, readTrial } from './trial.ts';
+import { claimTrial, readTrial } from './trial.ts';
 
 export interface UndeployRequest {
   readonly device: string;
@@ -31,12 +33,18 @@ export interface UndeployRequest {
   readonly force: boolean;
 }
 
+/** Filters of tc that were taken off. */
+export interface RemovedTables {
+  readonly mode: TablesMode;
+  readonly filters: number;
+}
+
 /** What was done; can be written as JSON. */
 export interface UndeployReport {
   readonly format: 'nft-offload/undeploy@1';
   readonly device: string;
   /** Null when no program of ours was attached. */
-  readonly removed: AttachedProgram | null;
+  readonly removed: AttachedProgram | RemovedTables | null;
   /** Other programs, which were left alone. */
   readonly left: readonly AttachedProgram[];
   /** What had been counted in all, since it is kept nowhere from now on. */
@@ -86,19 +94,20 @@ async function undeployLocked(
       : await collectCounts(transport, paths, state, true);
   if (!counts.ok) return counts;
   const sums = sumByOwner([...counts.value.now, ...counts.value.before]);
-  const pins = pinDirectory(paths, device);
-  await transport.run(['rm', '-rf', '--one-file-system', '--', pins]);
+  const kept = [
+    // The guard ends when its directory is gone.
+    watchDirectory(paths, device),
+    optionsFile(paths, device),
+    pinDirectory(paths, device),
+    trialDirectory(paths, device),
+    historyDirectory(paths, device),
+    selfTestDirectory(paths, device),
+  ];
+  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   // Only when this was the last device.
   await transport.run(['rmdir', '--ignore-fail-on-non-empty', `${paths.bpffs}/nft-offload`]);
   await removeState(transport, paths, device);
   await transport.remove(objectFile(paths, device));
-  await forgetTrials(transport, paths, device);
-  // The guard ends when its directory is gone.
-  const kept = [
-    ...[historyDirectory(paths, device), selfTestDirectory(paths, device)],
-    ...[watchDirectory(paths, device), optionsFile(paths, device)],
-  ];
-  await transport.run(['rm', '-rf', '--one-file-system', '--', ...kept]);
   const report: UndeployReport = {
     format: 'nft-offload/undeploy@1',
     device,

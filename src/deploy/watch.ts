@@ -46,6 +46,8 @@ export type WatchLine =
       readonly seconds: number;
       readonly events: number;
       readonly change: AppliedChange['kind'];
+      /** Stored into the program's tables; null where another program took its place, or none. */
+      readonly words: number | null;
       readonly rulesetChecksum: string;
     }
   | { readonly event: 'out-of-step'; readonly diagnostics: readonly Diagnostic[] }
@@ -132,8 +134,10 @@ async function takeStep(
     const confirmed = await session.confirm(upTo);
     if (!confirmed.ok) return confirmed;
     const { kind: change, rulesetChecksum } = synced.value;
+    const words = change === 'unchanged' ? null : (synced.value.report.inPlace?.words ?? null);
     const events = Math.max(0, upTo - (covered ?? upTo));
-    say({ event: 'in-step', seconds: confirmed.value, events, change, rulesetChecksum });
+    const seconds = confirmed.value;
+    say({ event: 'in-step', seconds, events, change, words, rulesetChecksum });
     return succeed(null);
   }
   if (!session.isDeployed && covered === null) return synced;

@@ -55,22 +55,6 @@ const keySet = z.strictObject({
   source,
 });
 
-const rangeUnits = z.strictObject({
-  count: quantity('ranges'),
-  /** `device`: so many different ranges in all rows together; `row`: so many in each row. */
-  scope: sourced(z.enum(['device', 'row'])),
-  /** Whether one row may have a range of source ports and one of destination ports. */
-  bothInOneRow: sourced(z.boolean()),
-});
-
-/** Rows come in groups of equal size. */
-const groups = z.strictObject({
-  count: quantity('groups'),
-  rows: quantity('rows'),
-  /** All rows of a group have the same key set. */
-  oneKeySetEach: sourced(z.boolean()),
-});
-
 /** What carries rows to the device, as `compile --format` calls it. */
 const FORMATS = [
   'openflow',
@@ -83,6 +67,24 @@ const FORMATS = [
   'nx-os',
   'junos',
 ] as const;
+
+const rangeUnits = z.strictObject({
+  count: quantity('ranges'),
+  /** `device`: so many different ranges in all rows together; `row`: so many in each row. */
+  scope: sourced(z.enum(['device', 'row'])),
+  /** Whether one row may have a range of source ports and one of destination ports. */
+  bothInOneRow: sourced(z.boolean()),
+  /** Formats whose driver takes no ranges, so that they are expanded there. */
+  notBy: sourced(z.array(z.enum(FORMATS))).optional(),
+});
+
+/** Rows come in groups of equal size. */
+const groups = z.strictObject({
+  count: quantity('groups'),
+  rows: quantity('rows'),
+  /** All rows of a group have the same key set. */
+  oneKeySetEach: sourced(z.boolean()),
+});
 
 /** Everything absent is not known to be limited. */
 const limits = z.strictObject({

@@ -10,12 +10,7 @@ import { COUNTING_SLOT, testObject } from '../support/deploy-objects.ts';
 import { deployRequest } from '../support/deploy-requests.ts';
 import { type FaultLab, openFaultLab } from '../support/fault-lab.ts';
 import { anyNumber, type Fault, faultyAt, listSteps } from '../support/faults.ts';
-import {
-  FAULTS,
-  meetFault as meetReal,
-  type Policy,
-  prepareFaults,
-} from '../support/meet-faults.ts';
+import { FAULTS, meetFault as meetReal, prepareFaults } from '../support/meet-faults.ts';
 import { unwrap } from '../support/pipeline.ts';
 import { runCommand } from '../support/run-command.ts';
 import { probeSshLab } from '../support/ssh-lab.ts';
@@ -174,13 +169,13 @@ it.skipIf(obstacle !== null || probeSshLab() !== null)(
     await runCommand('mkdir', ['-p', state]);
     await runCommand('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', state]);
     try {
-      const prepared = await prepareFaults(faults);
-      let before: Policy = 'a';
+      const prepared = await prepareFaults(faults, false);
+      let before = prepared.policy;
       for (const fault of FAULTS) {
         const at = prepared.steps.findIndex((step) => MEETINGS[fault].test(step)) + 1;
         expect(at, fault).toBeGreaterThan(0);
         try {
-          before = (await meetReal(prepared, fault, at, before, false)).policy;
+          before = (await meetReal(prepared, fault, at, before)).policy;
         } catch (error) {
           throw new Error(`${fault} at step ${at}`, { cause: error });
         }

@@ -75,8 +75,9 @@ export function changesSomething(step: string): boolean {
 // Stands before the program of the same name.
 const WRAPPER = `#!/bin/sh
 echo "\${0##*/} $*" >>LAB/log
-n=0
-while read -r _; do n=$((n + 1)); done <LAB/log
+read -r n <LAB/count
+n=$((n + 1))
+echo "$n" >LAB/count
 read -r at what <LAB/at
 if [ "$n" = "$at" ]; then
   [ "$what" = stops ] || { echo "made to fail" >&2; exit 1; }
@@ -138,6 +139,7 @@ export async function openFaultLab(isAlert: boolean): Promise<FaultLab> {
   const arm = (at: number, what: 'stops' | 'fails'): void => {
     for (const name of ['stopped', 'go']) rmSync(file(name), { force: true });
     writeFileSync(file('log'), '');
+    writeFileSync(file('count'), '0\n');
     writeFileSync(file('at'), `${at} ${what}\n`);
   };
   arm(0, 'stops');

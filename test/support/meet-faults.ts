@@ -37,7 +37,7 @@ export interface Outcome {
 
 const FRAMES = 2;
 
-function rulesetFile({ host }: FaultLab, policy: Policy): string {
+function rulesetFile({ host }: FaultLab, policy: string): string {
   return join(host.paths.state, '..', `${policy}.nft`);
 }
 
@@ -82,23 +82,21 @@ async function mustSucceed(what: string, { ended }: Run): Promise<void> {
 export interface Prepared {
   readonly lab: FaultLab;
   readonly checksums: Readonly<Record<Policy, string>>;
-  /** Programs that a deployment in place of another starts. */
+  /** Programs that a deployment in place of another starts, with `--confirm` where that is asked for. */
   readonly steps: readonly string[];
-  /** The same with `--confirm`. */
-  readonly stepsOfTrial: readonly string[];
+  readonly isTrial: boolean;
+  /** What is deployed now. */
+  readonly policy: Policy;
 }
 
 const TRIAL = ['--confirm', '600'];
 
-/** Deploys both, `a` last. */
-export async function prepareFaults(lab: FaultLab): Promise<Prepared> {
+/** Deploys both, `b` last; `isTrial`: what is to come are deployments with `--confirm`. */
+export async function prepareFaults(lab: FaultLab, isTrial: boolean): Promise<Prepared> {
   for (const [policy, type] of Object.entries(ETHER_TYPES)) {
     const rules = `ether type ${type} counter drop;`;
     const chain = `chain c { type filter hook ingress device "eth0" priority 0; ${rules} };`;
-    writeFileSync(
-      join(lab.host.paths.state, '..', `${policy}.nft`),
-      `table netdev t { ${chain} }\n`,
-    );
+    writeFileSync(rulesetFile(lab, policy), `table netdev t { ${chain} }\n`);
   }
   const checksum = async (): Promise<string> => {
     const { attachment } = await statusOf(lab);
@@ -107,13 +105,10 @@ export async function prepareFaults(lab: FaultLab): Promise<Prepared> {
   await mustSucceed('deploy', startDeploy(lab, 'a'));
   const a = await checksum();
   lab.arm(0, 'stops');
-  await mustSucceed('deploy', startDeploy(lab, 'b', ...TRIAL));
-  const stepsOfTrial = lab.started();
-  await mustSucceed('confirm', lab.start('confirm'));
-  const b = await checksum();
-  lab.arm(0, 'stops');
-  await mustSucceed('deploy', startDeploy(lab, 'a'));
-  return { lab, checksums: { a, b }, steps: lab.started(), stepsOfTrial };
+  await mustSucceed('deploy', startDeploy(lab, 'b', ...(isTrial ? TRIAL : [])));
+  const steps = lab.started();
+  if (isTrial) await mustSucceed('confirm', lab.start('confirm'));
+  return { lab, isTrial, steps, checksums: { a, b: await checksum() }, policy: 'b' };
 }
 
 async function befall(
@@ -180,11 +175,10 @@ const FINE = ['deploy/unconfirmed', 'deploy/rolled-back', 'deploy/device-gone'];
  * `status` says otherwise, or where the one command does not bring order.
  */
 export async function meetFault(
-  { lab, checksums }: Prepared,
+  { lab, checksums, isTrial }: Prepared,
   fault: FaultKind,
   at: number,
   before: Policy,
-  isTrial: boolean,
 ): Promise<Outcome> {
   const wanted = otherPolicy(before);
   lab.arm(at, fault === 'program fails' ? 'fails' : 'stops');

@@ -165,13 +165,18 @@ export function usualFormat({ formats }: TcamProfile): TcamFormat | null {
 export function compileTcam(
   classifier: Classifier,
   format: TcamFormat,
-  options: Omit<TcamOptions, 'stage'>,
+  options: Omit<TcamOptions, 'stage' | 'ranges'>,
   since: TableSet | null = null,
   counted: TcamFormat = format,
 ): Result<TcamArtifact> {
   const { write, beside }: Format = FORMATS[format];
   const { stage, priorities = countPriorities }: Format = FORMATS[counted];
-  const compiled = compileTables(classifier, { ...options, stage });
+  const compiled = compileTables(classifier, {
+    ...options,
+    stage,
+    ranges:
+      options.profile?.limits.rangeUnits?.notBy?.value.some((one) => one === counted) !== true,
+  });
   if (!compiled.ok) return compiled;
   const { directRows } = compiled.value;
   const guarded = guardTables(classifier, counted, options, compiled.value);

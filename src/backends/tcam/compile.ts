@@ -36,6 +36,8 @@ export interface TcamOptions {
   readonly profile: TcamProfile | null;
   readonly effort: Effort;
   readonly stage: Stage;
+  /** False: the format's driver takes no ranges on this device. */
+  readonly ranges?: boolean;
   /** The device forwards by itself: everything must be decided, and what is not dropped is permitted. */
   readonly final: boolean;
   /** Rows of a table before minimisation at most; the rest of the walk is left to the kernel. */
@@ -194,7 +196,8 @@ function shrink({ store, layout }: Lowering, options: TcamOptions): Shrunk {
   if (layout.shape.ranges === 0) return { smaller, store: smaller, layout };
   if (options.stage === 'ranges') {
     const units = options.profile?.limits.rangeUnits;
-    return units === undefined && options.profile !== null
+    const hasRanges = options.profile === null || (units !== undefined && options.ranges !== false);
+    return !hasRanges
       ? { smaller, store: expandPlainly(smaller, layout), layout: withoutRanges(layout) }
       : { smaller, store: rangeUnits(smaller, layout, units ?? null), layout };
   }

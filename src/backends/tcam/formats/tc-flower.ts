@@ -32,9 +32,14 @@ function spellProtocol(version: Acl['version'], protocol: number): string {
   return L4_NAMES.get(protocol) ?? `0x${protocol.toString(16)}`;
 }
 
-/** tc refuses port 0 on its own (flower_parse_port), but takes it with a mask. */
+/**
+ * A port, a mask for ports that are one prefix (not all drivers take ranges), or a range. tc refuses port 0 on
+ * its own (flower_parse_port), but takes it with a mask.
+ */
 function spellPorts({ lo, hi }: AclPorts): string {
-  if (hi === 0) return '0/0xffff';
+  const size = hi - lo + 1;
+  const isPrefix = Number.isInteger(Math.log2(size)) && lo % size === 0;
+  if (isPrefix && (hi === 0 || lo < hi)) return `${lo}/0x${(0x10000 - size).toString(16)}`;
   return lo === hi ? String(lo) : `${lo}-${hi}`;
 }
 
@@ -49,6 +54,7 @@ function splitPorts(entry: AclEntry): readonly AclEntry[] {
     const ports = one[side];
     if (ports === null || ports.lo !== 0 || ports.hi === 0) return [one];
     if (ports.hi === 0xffff) return [{ ...one, [side]: null }];
+    if (Number.isInteger(Math.log2(ports.hi + 1))) return [one];
     return [
       { ...one, [side]: { lo: 0, hi: 0 } },
       { ...one, [side]: { lo: 1, hi: ports.hi } },
@@ -101,41 +107,73 @@ export function countTcPreferences(tables: TableSet): number {
   return acls.ok ? layerEntries(acls.value).reduce((sum, one) => sum + depthOf(one), 0) : 0;
 }
 
-/**
- * Lines for `tc -batch` with `@DEV` for the device, lowest preference first. Filters of one preference
- * overlap only where they agree.
- */
-export function writeTcFlower(tables: TableSet): Result<string> {
+/** One filter of tc flower. Those of one preference overlap only where they agree. */
+export interface TcFilter {
+  readonly protocol: (typeof PROTOCOLS)[Acl['version']];
+  readonly pref: number;
+  /** As tc spells them; may be empty. */
+  readonly keys: string;
+  readonly action: 'drop' | 'pass';
+  /** The rules that it comes from, as `formatRuleId` spells them. */
+  readonly rules: readonly string[];
+}
+
+/** The filters of one IP version, the lowest preference first. */
+function filtersOf(one: Layered, used: number): Result<readonly TcFilter[]> {
+  const { version } = one.acl;
+  const byLayer = Array.from({ length: depthOf(one) }, () => new Map<string, TcFilter>());
+  for (const [index, entry] of one.entries.entries()) {
+    for (const part of splitPorts(entry)) {
+      const problem = problemOf(part);
+      if (problem !== null) return fail(refuseEntry('tc flower', part, problem));
+      const layer = one.layers[index] ?? 0;
+      const keys = entry === FRAGMENTS ? 'ip_flags frag' : keysOf(version, part);
+      const action = part.drops ? 'drop' : 'pass';
+      const protocol = PROTOCOLS[version];
+      const filter = { protocol, pref: used + layer + 1, keys, action, rules: part.rules } as const;
+      // tc refuses a filter that is there already.
+      if (byLayer[layer]?.has(keys) === false) byLayer[layer].set(keys, filter);
+    }
+  }
+  return succeed(byLayer.flatMap((layer) => [...layer.values()]));
+}
+
+/** Tables as filters, the lowest preference first. */
+export function tcFilters(tables: TableSet): Result<readonly TcFilter[]> {
   const acls = aclsOf('tc flower', tables);
   if (!acls.ok) return acls;
-  const lines: string[] = [];
-  let used = 0;
+  const filters: TcFilter[] = [];
   for (const one of layerEntries(acls.value)) {
-    const { version } = one.acl;
-    const head = `filter add dev ${DEVICE} ingress protocol ${PROTOCOLS[version]}`;
-    const byLayer = Array.from({ length: depthOf(one) }, () => new Set<string>());
-    for (const [index, entry] of one.entries.entries()) {
-      for (const part of splitPorts(entry)) {
-        const problem = problemOf(part);
-        if (problem !== null) return fail(refuseEntry('tc flower', part, problem));
-        const layer = one.layers[index] ?? 0;
-        const keys = entry === FRAGMENTS ? 'ip_flags frag' : keysOf(version, part);
-        const asked = keys === '' ? '' : ` ${keys}`;
-        const action = part.drops ? 'drop' : 'pass';
-        byLayer[layer]?.add(`${head} pref ${used + layer + 1} flower${asked} action ${action}`);
-      }
-    }
-    lines.push(...byLayer.flatMap((layer) => [...layer]));
-    used += byLayer.length;
+    const own = filtersOf(one, filters.at(-1)?.pref ?? 0);
+    if (!own.ok) return own;
+    filters.push(...own.value);
   }
-  if (used > TOP_PREF) return fail(refuseText(`tc has ${TOP_PREF} preferences`));
+  const most = filters.at(-1)?.pref ?? 0;
+  return most > TOP_PREF ? fail(refuseText(`tc has ${TOP_PREF} preferences`)) : succeed(filters);
+}
+
+/** Lines for `tc -batch` with `@DEV` for the device, lowest preference first. */
+export function writeTcFlower(tables: TableSet): Result<string> {
+  const filters = tcFilters(tables);
+  if (!filters.ok) return filters;
+  const lines = filters.value.map(({ protocol, pref, keys, action }) => {
+    const asked = keys === '' ? '' : ` ${keys}`;
+    const head = `filter add dev ${DEVICE} ingress protocol ${protocol} pref ${pref}`;
+    return `${head} flower${asked} action ${action}`;
+  });
   return succeed(`${lines.join('\n')}\n`);
 }
 
 type Reader = (version: Acl['version'], text: string) => Partial<AclEntry> | null;
 
 function readPorts(text: string): AclPorts | null {
-  if (text === '0/0xffff') return { lo: 0, hi: 0 };
+  const masked = /^(\d+)\/(0x[0-9a-f]{1,4})$/i.exec(text);
+  if (masked !== null) {
+    const [start, mask] = [Number(masked[1]), Number(masked[2])];
+    const size = 0x10000 - mask;
+    const isPrefix = Number.isInteger(Math.log2(size)) && start % size === 0;
+    return isPrefix ? { lo: start, hi: start + size - 1 } : null;
+  }
   const [lo, hi = lo] = text.split('-').map(Number);
   return lo === undefined || hi === undefined || !/^\d+(-\d+)?$/.test(text) ? null : { lo, hi };
 }
