@@ -314,11 +314,10 @@ export async function deployLocked(
   if (!settled.ok) return settled;
   const kept = await listKept(transport, paths, device);
   const generation = Math.max(0, ...survey.generations, ...kept) + 1;
-  const base = settled.value;
-  const inPlace = await changeInPlace(transport, paths, request, survey, base, generation);
-  if (inPlace.value !== null) {
+  const inPlace = await changeInPlace(transport, paths, request, survey, settled.value, generation);
+  if (inPlace.report !== null) {
     const said = [surveyed, reviewed, settled, inPlace].flatMap(({ diagnostics }) => diagnostics);
-    return succeed(inPlace.value, said);
+    return succeed(inPlace.report, said);
   }
   const loaded = await loadGeneration(transport, paths, request, generation);
   if (!loaded.ok) return loaded;
@@ -327,8 +326,8 @@ export async function deployLocked(
     await removeGeneration(transport, paths, device, generation);
     return tested;
   }
-  const begun = beginState(request, survey, plan, settled.value, generation, loaded.value);
-  const before = settled.value;
+  const before = inPlace.state;
+  const begun = beginState(request, survey, plan, before, generation, loaded.value);
   const done = await switchAndRecord(transport, paths, { request, plan, before, begun });
   if (!done.ok) return done;
 

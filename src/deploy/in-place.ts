@@ -69,10 +69,18 @@ export function fitsInPlace(
   );
 }
 
+/** What came of it. */
+interface InPlaceOutcome {
+  /** Null where it takes another program, or where the change failed: the tables are not changed again then. */
+  readonly report: DeployReport | null;
+  /** As it is recorded now. */
+  readonly state: DeployState | null;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
 /**
  * Changes the tables of the program that runs, where that is all that a request takes, and records it
- * as `generation`. Null where it takes another program, or where the change fails: then the old tables
- * are in use, and are not changed again.
+ * as `generation`.
  */
 export async function changeInPlace(
   transport: Transport,
@@ -81,10 +89,10 @@ export async function changeInPlace(
   survey: Survey,
   state: DeployState | null,
   generation: number,
-): Promise<{ readonly value: DeployReport | null; readonly diagnostics: readonly Diagnostic[] }> {
+): Promise<InPlaceOutcome> {
   const { device, mode, rulesetChecksum, owners, update } = request;
   if (update === undefined || state === null || !fitsInPlace(request, survey, state)) {
-    return { value: null, diagnostics: [] };
+    return { report: null, state, diagnostics: [] };
   }
   const { current } = state;
   const before = await readKept(transport, paths, device, current.origin);
@@ -97,17 +105,18 @@ export async function changeInPlace(
   if (!stored.ok) {
     const why = stored.diagnostics.map(({ message }) => message).join('; ');
     const said = warning('deploy/not-in-place', `another program takes its place: ${why}`);
-    return { value: null, diagnostics: [said] };
+    return { report: null, state: begun, diagnostics: [said] };
   }
   const tables = patch.generation;
   const done = { ...begun.current, origin: generation, rulesetChecksum, tables, changing: false };
-  await writeState(transport, paths, { ...begun, current: done });
+  const ended = { ...begun, current: done };
+  await writeState(transport, paths, ended);
   const { rulesIn = [], rulesOut = [] } = before.ok ? findChanges(before.value, request) : {};
-  const value: DeployReport = {
+  const report: DeployReport = {
     format: 'nft-offload/deploy@1',
     ...{ device, mode, programId: current.programId, generation, rulesetChecksum, tested: 0 },
     ...{ replaced: [], atomic: true, confirm: null },
     inPlace: { words: patch.words.length, rulesIn: rulesIn.length, rulesOut: rulesOut.length },
   };
-  return { value, diagnostics: [] };
+  return { report, state: ended, diagnostics: [] };
 }

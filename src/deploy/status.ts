@@ -94,6 +94,10 @@ function describeDrift(survey: Survey, pinned: boolean): readonly Reason[] {
     add('restarted', message);
   }
   if (state === null) return drift;
+  if (state.current.changing) {
+    const message = 'a change of its rules was cut short: the old ones are in use, or the new ones';
+    add('changing', `${message}; \`deploy\` again`);
+  }
   if (device.ifindex === 0) add('device-gone', `${name} does not exist any more`);
   else if (device.ifindex !== state.ifindex) {
     add('device-replaced', `${name} is not the device that was deployed to: it was made anew`);

@@ -5,6 +5,8 @@ import { previewDeploy } from '../../src/deploy/preview.ts';
 import { renderDeploy } from '../../src/deploy/render-report.ts';
 import { rollbackXdp } from '../../src/deploy/rollback.ts';
 import { readState, writeState } from '../../src/deploy/state.ts';
+import { statusXdp } from '../../src/deploy/status.ts';
+import type { Transport } from '../../src/deploy/transport.ts';
 import { undeployXdp } from '../../src/deploy/undeploy.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
 import { unwrap } from '../support/pipeline.ts';
@@ -100,10 +102,39 @@ onKernel('what was cut short is not changed again, but replaced', async () => {
   if (state === null) throw new Error('bug: nothing was deployed');
   const current = { ...state.current, changing: true };
   await writeState(lab.transport, lab.paths, { ...state, current });
+  const status = unwrap(await statusXdp(lab.transport, { device: 'eth0' }, lab.paths));
+  expect(status.drift.map(({ code }) => code)).toEqual(['deploy/changing']);
   expect(await readBase(lab.transport, 'eth0', lab.paths)).toBeNull();
   const report = unwrap(await deployXdp(lab.transport, request, lab.paths));
   expect(report.inPlace).toBeNull();
   expect(report.programId).not.toBe(programId);
   expect(await lab.send(10)).toBe(10);
   expect(await counts(50)).toBe(10);
+});
+
+onKernel('where tables cannot be written, another program takes its place', async () => {
+  const { programId } = await deploy([...OTHERS, [50, TEST]]);
+  expect(await lab.send(10)).toBe(0);
+  const { run, ...rest } = lab.transport;
+  // The second store, which would make all visible, does not work.
+  let stores = 0;
+  const transport: Transport = {
+    ...rest,
+    run: (argv, options) => {
+      const isStore = argv.at(-1)?.endsWith('.patch') === true;
+      if (isStore) stores += 1;
+      return run(isStore && stores === 2 ? ['false'] : argv, options);
+    },
+  };
+  const request = await requestFor(lab, OTHERS);
+  const done = await deployXdp(transport, request, lab.paths);
+  expect(done.diagnostics.map(({ code }) => code)).toEqual(['deploy/not-in-place']);
+  const report = unwrap(done);
+  expect([report.inPlace, stores]).toEqual([null, 2]);
+  expect(report.programId).not.toBe(programId);
+  expect(await lab.send(10)).toBe(10);
+  expect(await counts(50)).toBe(10);
+  // What took its place can be changed again.
+  expect((await deploy([[50, TEST], ...OTHERS])).inPlace).not.toBeNull();
+  expect(await lab.send(10)).toBe(0);
 });

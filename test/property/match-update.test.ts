@@ -154,6 +154,6 @@ it('changes trees in use: every store leaves what is found, all at once comes wh
         rules = wanted;
       }
     }),
-    { numRuns: 15 },
+    { numRuns: 10 },
   );
 });
