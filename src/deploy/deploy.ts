@@ -21,7 +21,7 @@ import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
 import { canSelfTest, type SelfTestFrame, selfTest } from './self-test.ts';
 import { type DeployState, removeState, writeState } from './state.ts';
 import { collectBefore, type Survey, surveyDevice } from './survey.ts';
-import { planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
+import { mayHaveSwitched, planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
 import { refuseBesideTables } from './tables-state.ts';
 import type { Transport } from './transport.ts';
 import {
@@ -252,6 +252,7 @@ async function switchAndRecord(
     const { kind } = await readTrial(transport, paths, device);
     // Whoever took it back has put everything in order, and the next command reads of it.
     if (kind === 'claimed' || kind === 'rolled-back') return fail(takenBack(request));
+    if (mayHaveSwitched(switched.diagnostics)) return switched;
     await undo();
     return switched;
   }

@@ -1,4 +1,4 @@
-import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import {
   type AttachedProgram,
   addQdisc,
@@ -11,9 +11,9 @@ import {
   type XdpMode,
 } from './attachment.ts';
 import { explainDriver, watchKernelLog } from './driver-errors.ts';
-import { runStep } from './machine.ts';
+import { complaint, runStep } from './machine.ts';
 import type { GenerationPaths } from './paths.ts';
-import type { Transport } from './transport.ts';
+import type { CommandResult, Transport } from './transport.ts';
 
 /** How the programs on a device are exchanged. */
 export interface SwitchPlan {
@@ -71,6 +71,28 @@ async function restore(
 }
 
 /**
+ * Whether a command was cut short: more than a program gives by itself (POSIX sh, 2.8.2) without a word. bpftool
+ * exits with an errno below 256, and says which.
+ */
+function isCutShort({ code, stderr }: CommandResult): boolean {
+  return code > 127 && !/^Error: /m.test(stderr);
+}
+
+const UNKNOWN_END = 'deploy/attach-unknown';
+
+/** The program may be attached, or may yet be: whoever was told to do it did not answer. */
+function unknownEnd(device: string, why: string): Diagnostic {
+  const message = `nobody can say whether the program was attached to ${device}: ${why}`;
+  const help = '`status` says what is there; the next command for this device ends what was begun';
+  return errorAt(UNKNOWN_END, message, { help });
+}
+
+/** Whether a switch that failed may have happened all the same; then nothing must be taken back. */
+export function mayHaveSwitched(diagnostics: readonly Diagnostic[]): boolean {
+  return diagnostics.some(({ code }) => code === UNKNOWN_END);
+}
+
+/**
  * Attaches the generation's program; when that fails, the device has what it had. `guard` makes the
  * commands that change the device.
  */
@@ -104,15 +126,19 @@ export async function switchProgram(
   const argv = guard(attachArgv(device, mode, generation.program, replaces !== null));
   const what = `attach the program to ${device} (${mode})`;
   const watch = isInNic(mode) ? await watchKernelLog(transport) : null;
-  const attached = await runStep(transport, 'deploy/attach-failed', what, argv, {
-    help: HELP[mode],
-  });
-  if (!attached.ok) {
+  const ended = await transport.run(argv);
+  if (isCutShort(ended)) return fail(unknownEnd(device, complaint(ended)));
+  if (ended.code !== 0) {
     await restore(transport, plan, generation);
-    return watch === null ? attached : explainDriver(attached, await watch());
+    const message = `cannot ${what}: ${complaint(ended)}`;
+    const refused = errorAt('deploy/attach-failed', message, { help: HELP[mode] });
+    if (watch === null) return fail(refused);
+    return explainDriver({ ok: false, diagnostics: [refused] }, await watch());
   }
   const after = await inspectDevice(transport, device);
-  if (!after.ok) return after;
+  if (!after.ok) {
+    return fail(unknownEnd(device, after.diagnostics.map(({ message }) => message).join('; ')));
+  }
   if (after.value.programs.some(({ id, mode: now }) => id === programId && now === mode)) {
     return succeed(null);
   }

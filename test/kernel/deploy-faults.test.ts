@@ -153,7 +153,7 @@ onKernel('a device that goes away just before the switch leaves nothing behind',
 const MEETINGS: Readonly<Record<(typeof FAULTS)[number], RegExp>> = {
   'controller killed': /^bpftool -- net attach/,
   'line cut': /^bpftool -- net attach/,
-  'shell killed': /^mv .*eth0\.json/,
+  'shell killed': /^bpftool -- net attach/,
   'session killed': /^bpftool -- prog load/,
   'program fails': /^bpftool -- net attach/,
   'disk full': /^mv .*\.history/,
