@@ -8,12 +8,9 @@ import { undeployXdp } from '../../src/deploy/undeploy.ts';
 import { type DeployLab, openDeployLab, probeDeployLab } from '../support/deploy-lab.ts';
 import { COUNTING_SLOT, testObject } from '../support/deploy-objects.ts';
 import { deployRequest } from '../support/deploy-requests.ts';
-import { type FaultLab, openFaultLab } from '../support/fault-lab.ts';
 import { anyNumber, type Fault, faultyAt, listSteps } from '../support/faults.ts';
-import { FAULTS, meetFault as meetReal, prepareFaults } from '../support/meet-faults.ts';
 import { unwrap } from '../support/pipeline.ts';
 import { runCommand } from '../support/run-command.ts';
-import { probeSshLab } from '../support/ssh-lab.ts';
 
 const obstacle = probeDeployLab();
 const onKernel = it.skipIf(obstacle !== null);
@@ -148,40 +145,3 @@ onKernel('a device that goes away just before the switch leaves nothing behind',
   const pins = await run(['ls', '-1', pinDirectory(lab.paths, 'eth0')]);
   expect(pins.stdout).toBe('');
 });
-
-/** Where each fault is met, all with real processes; scripts/check-faults.ts does so at every step. */
-const MEETINGS: Readonly<Record<(typeof FAULTS)[number], RegExp>> = {
-  'controller killed': /^bpftool -- net attach/,
-  'line cut': /^bpftool -- net attach/,
-  'shell killed': /^bpftool -- net attach/,
-  'session killed': /^bpftool -- prog load/,
-  'program fails': /^bpftool -- net attach/,
-  'disk full': /^mv .*\.history/,
-  'device gone': /^mv .*eth0\.json/,
-  'second deployment': /^bpftool -- prog load/,
-};
-
-it.skipIf(obstacle !== null || probeSshLab() !== null)(
-  'real faults of every kind leave old or new, and one command brings order',
-  async () => {
-    const faults: FaultLab = await openFaultLab(true);
-    const { state } = faults.host.paths;
-    await runCommand('mkdir', ['-p', state]);
-    await runCommand('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', state]);
-    try {
-      const prepared = await prepareFaults(faults, false);
-      let before = prepared.policy;
-      for (const fault of FAULTS) {
-        const at = prepared.steps.findIndex((step) => MEETINGS[fault].test(step)) + 1;
-        expect(at, fault).toBeGreaterThan(0);
-        try {
-          before = (await meetReal(prepared, fault, at, before)).policy;
-        } catch (error) {
-          throw new Error(`${fault} at step ${at}`, { cause: error });
-        }
-      }
-    } finally {
-      await faults.close();
-    }
-  },
-);
