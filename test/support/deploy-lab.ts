@@ -116,8 +116,17 @@ function startTraffic(): Traffic {
   };
 }
 
+/** The helper answers in order, so there is one conversation at a time. */
+let talk: Promise<unknown> = Promise.resolve();
+
 /** Sends; while `work` runs where there is some, else `count` frames. */
-async function exchange(
+function exchange(...wanted: Parameters<typeof converse>): ReturnType<typeof converse> {
+  const turn = talk.then(() => converse(...wanted));
+  talk = turn.catch(() => {});
+  return turn;
+}
+
+async function converse(
   near: string,
   far: string,
   count: number,
