@@ -4,34 +4,19 @@
  * what it takes from a ruleset at hand to those words. Medians and the most; also written to
  * bench/RESULTS.md.
  */
-import { compileXdp, isXdpProfile } from '../src/backends/ebpf-offload/compile.ts';
+import { compileXdp } from '../src/backends/ebpf-offload/compile.ts';
 import type { LiveProgram } from '../src/backends/ebpf-offload/live-program.ts';
-import { nothingKnown } from '../src/ir/facts.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import type { Ruleset } from '../src/ir/ruleset.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
-import { loadProfile } from '../src/profile/load.ts';
-import type { XdpProfile } from '../src/profile/schema.ts';
-import type { Result } from '../src/support/diagnostics.ts';
 import { median, writeSection } from './results.ts';
+import { FACTS, loadNative, need } from './xdp-native.ts';
 import { KINDS, makeRules } from './xdp-rules.ts';
 
 const SIZES = process.argv[3] === undefined ? [1_000, 10_000] : [Number(process.argv[3])];
 const CHANGES = 20;
 
-function need<T>(result: Result<T>): T {
-  if (result.ok) return result.value;
-  throw new Error(result.diagnostics.map(({ message }) => message).join('\n'));
-}
-
-async function loadNative(): Promise<XdpProfile> {
-  const loaded = need(await loadProfile('xdp-native'));
-  if (!isXdpProfile(loaded)) throw new Error('xdp-native is no XDP profile');
-  return loaded;
-}
-
 const profile = await loadNative();
-const facts = { ...nothingKnown('eth0'), groOff: true, rxVlanOff: true };
 
 /** The ruleset without the rules that have those numbers in their chains. */
 function without({ tables }: Ruleset, gone: ReadonlySet<number>): Ruleset {
@@ -59,7 +44,7 @@ interface Change {
 
 function changeRules(ruleset: Ruleset, rules: number): { first: number; changes: Change[] } {
   const options = { structure: 'tree' } as const;
-  const begun = flatten(ruleset, facts).classifier;
+  const begun = flatten(ruleset, FACTS).classifier;
   const [made, first] = timed(() => need(compileXdp(begun, profile, options)));
   let live: LiveProgram | null = made.live;
   const changes: Change[] = [];
@@ -69,7 +54,7 @@ function changeRules(ruleset: Ruleset, rules: number): { first: number; changes:
     if (gone.size > 0) gone.clear();
     else gone.add(Math.floor((rules * number) / CHANGES));
     const wanted = without(ruleset, gone);
-    const [flat, flattening] = timed(() => flatten(wanted, facts).classifier);
+    const [flat, flattening] = timed(() => flatten(wanted, FACTS).classifier);
     const base = live;
     if (base === null) throw new Error('bug: no tables');
     const [next, compiling] = timed(() => need(compileXdp(flat, profile, { ...options, base })));

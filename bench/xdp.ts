@@ -7,29 +7,22 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  type CompileOptions,
-  compileXdp,
-  isXdpProfile,
-} from '../src/backends/ebpf-offload/compile.ts';
+import { type CompileOptions, compileXdp } from '../src/backends/ebpf-offload/compile.ts';
 import type { BpfObject } from '../src/backends/ebpf-offload/elf.ts';
 import { exit, mov, r0, XDP } from '../src/backends/ebpf-offload/insn.ts';
 import type { Classifier } from '../src/ir/classifier.ts';
 import { prepare } from '../src/ir/evaluate.ts';
-import { nothingKnown } from '../src/ir/facts.ts';
 import { flatten } from '../src/ir/flatten.ts';
 import { boxesOf } from '../src/ir/match-boxes.ts';
 import { parsePacket } from '../src/ir/packet.ts';
 import type { Ruleset } from '../src/ir/ruleset.ts';
 import { readRuleset } from '../src/nft/read.ts';
 import { readJsonText } from '../src/nft/ruleset-json.ts';
-import { loadProfile } from '../src/profile/load.ts';
-import type { XdpProfile } from '../src/profile/schema.ts';
-import type { Result } from '../src/support/diagnostics.ts';
 import { mixFrames } from '../test/support/rule-frames.ts';
 import { writeSection } from './results.ts';
 import { fillKeys, handHash, handLpm, PARSE_ONLY } from './xdp-hand.ts';
 import { countAgreed, FRAMES, measure, objectOf } from './xdp-harness.ts';
+import { FACTS, loadNative, need } from './xdp-native.ts';
 import { KINDS, makeRules } from './xdp-rules.ts';
 
 const CLASSBENCH = join(import.meta.dirname, '../../shared/data/classbench');
@@ -42,19 +35,7 @@ const MOST_LINEAR = 1_000;
 const IP4_STRIDE = 64;
 const IP6_STRIDE = 128;
 
-function need<T>(result: Result<T>): T {
-  if (result.ok) return result.value;
-  throw new Error(result.diagnostics.map(({ message }) => message).join('\n'));
-}
-
-async function loadNative(): Promise<XdpProfile> {
-  const loaded = need(await loadProfile('xdp-native'));
-  if (!isXdpProfile(loaded)) throw new Error('xdp-native is no XDP profile');
-  return loaded;
-}
-
 const profile = await loadNative();
-const facts = { ...nothingKnown('eth0'), groOff: true, rxVlanOff: true };
 const most = Number(process.argv[3] ?? SIZES.at(-1));
 
 /** A ClassBench file as rules at ingress of eth0; null where there is none. */
@@ -125,7 +106,7 @@ function keysOf({ entries }: Classifier, kind: string): number[][] {
 }
 
 function benchRules(name: string, ruleset: Ruleset, isIp6: boolean): void {
-  const { classifier } = flatten(ruleset, facts);
+  const { classifier } = flatten(ruleset, FACTS);
   const count = classifier.entries.filter(({ rule }) => rule !== null).length;
   const frames = mixFrames(classifier, FRAMES, isIp6);
   const stride = isIp6 ? IP6_STRIDE : IP4_STRIDE;
