@@ -18,7 +18,7 @@ export interface Seen {
   readonly pool: TestPool;
   /** The integers that words hold, by the words and the part. */
   readonly constants: Map<string, bigint | null>;
-  /** Presence tests and registers of loads, by instruction. */
+  /** What loads load, by instruction. */
   readonly fields: Map<string, Field>;
 }
 
@@ -37,6 +37,11 @@ export interface BytecodeSets {
   ) => ElementSet | null;
   /** 32-bit words of the set's keys, or null where it has no elements that would show it. */
   readonly keyWords: (name: string) => number | null;
+}
+
+/** For instructions that look no set up. */
+export function noSets(): BytecodeSets {
+  return { seen: createSeen(), find: () => null, keyWords: () => null };
 }
 
 /** A value in the kernel's registers; `operand` is null where it is not of the packet's headers. */

@@ -11,7 +11,7 @@ import type {
 import { formatRuleId } from '../ir/ruleset.ts';
 import { type Bytecode, familyOfKey, ruleKey, setKey } from './bytecode.ts';
 import { type BytecodeElements, keyWords, readBytecodeElements } from './bytecode-elements.ts';
-import { type BytecodeSets, createSeen, LISTING_REASON } from './bytecode-machine.ts';
+import { type BytecodeSets, createSeen, LISTING_REASON, noSets } from './bytecode-machine.ts';
 import {
   AMBIGUOUS,
   type ComparedSteps,
@@ -144,8 +144,7 @@ const followedAlone = new WeakMap<readonly string[], ComparedSteps>();
  * their listing.
  */
 export function followAhead({ rules }: Bytecode): void {
-  const seen = createSeen();
-  const sets: BytecodeSets = { seen, find: () => null, keyWords: () => null };
+  const sets = noSets();
   for (const [key, lines] of rules) {
     if (lines === null || lines.some((line) => USES_SETS.test(line))) continue;
     followedAlone.set(lines, prepareSteps(familyOfKey(key), followBytecode(lines, sets)));

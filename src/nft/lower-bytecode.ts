@@ -7,10 +7,10 @@ import { runEffect } from './bytecode-effects.ts';
 import { HOST_LITTLE, type KeyPart, readWords } from './bytecode-elements.ts';
 import {
   type BytecodeSets,
-  createSeen,
   isLongName,
   LISTING_REASON,
   type Machine,
+  noSets,
   OPAQUE,
   pushGate,
   pushKeyed,
@@ -420,12 +420,10 @@ function closeStep(step: Step): readonly Step[] {
   const unknown: Step = { kind: 'test', test };
   if (step.kind === 'test') return isOpen(step.test) ? [unknown] : [step];
   if (step.kind !== 'vmap' || !step.key.some(isDevice)) return [step];
-  const machine: Machine = { steps: [unknown], sets: NO_SETS, registers: new Map() };
+  const machine: Machine = { steps: [unknown], sets: noSets(), registers: new Map() };
   runEffect(machine, 'vmap');
   return machine.steps;
 }
-
-const NO_SETS: BytecodeSets = { seen: createSeen(), find: () => null, keyWords: () => null };
 
 /** The steps of `followBytecode` for evaluating: what a listing alone could tell is unknown. */
 export function closeSteps(steps: readonly Step[]): readonly Step[] {
