@@ -15,7 +15,7 @@ import { forgetGeneration, keepGeneration, listKept } from './history.ts';
 import { changeInPlace, type InPlaceReport, type InPlaceUpdate } from './in-place.ts';
 import { type LoadedProgram, loadGeneration, removeGeneration } from './load.ts';
 import { isSystemError, withDeviceLock } from './lock.ts';
-import { checkMachine, mountBpffs, warning } from './machine.ts';
+import { checkMachine, mountBpffs, type Tool, warning } from './machine.ts';
 import { type CounterOwner, carryCounts } from './owner-counts.ts';
 import { type DeployPaths, deployPaths, generationPaths } from './paths.ts';
 import { canSelfTest, type SelfTestFrame, selfTest } from './self-test.ts';
@@ -24,14 +24,7 @@ import { collectBefore, type Survey, surveyDevice } from './survey.ts';
 import { mayHaveSwitched, planSwitch, type SwitchPlan, switchProgram } from './switch-program.ts';
 import { refuseBesideTables } from './tables-state.ts';
 import type { Transport } from './transport.ts';
-import {
-  beginTrial,
-  endTrial,
-  forgetTrials,
-  readTrial,
-  waitingDiagnostic,
-  whileWaiting,
-} from './trial.ts';
+import { beginTrial, forgetTrials, readTrial, settleTrial, whileWaiting } from './trial.ts';
 
 /** A compiled program and where it goes. */
 export interface DeployRequest {
@@ -263,18 +256,6 @@ async function switchAndRecord(
   });
 }
 
-/** Refuses while a deployment waits to be confirmed; ends one that was cut short. */
-async function settleTrial(
-  transport: Transport,
-  paths: DeployPaths,
-  device: string,
-): Promise<Result<null>> {
-  const trial = await readTrial(transport, paths, device);
-  if (trial.kind === 'waiting') return fail(waitingDiagnostic(device));
-  if (trial.kind === 'claimed') return endTrial(transport, paths, device, trial.generation);
-  return succeed(null);
-}
-
 /** Takes over what an earlier session left that died in the middle. */
 export async function settleState(
   transport: Transport,
@@ -285,7 +266,8 @@ export async function settleState(
   return finishSwitch(transport, paths, state);
 }
 
-function changed(device: string): Diagnostic {
+/** The device is not as it was when a plan was shown. */
+export function changedSince(device: string): Diagnostic {
   const message = `${device} is not any more as it was when the plan was made`;
   return errorAt('deploy/changed', message, { help: 'look at the new plan: `deploy --dry-run`' });
 }
@@ -305,7 +287,8 @@ export async function deployLocked(
   const surveyed = await surveyDevice(transport, paths, device, options);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
-  if (request.basis !== null && request.basis !== basisOf(survey)) return fail(changed(device));
+  if (request.basis !== null && request.basis !== basisOf(survey))
+    return fail(changedSince(device));
   const makesQdisc = mode === 'offload-tc' && !(await hasQdisc(transport, device));
   const plan = planSwitch(device, mode, survey.device.programs, makesQdisc);
   const reviewed = reviewSwitch(plan, survey, force);
@@ -363,16 +346,17 @@ export async function deployLocked(
   ]);
 }
 
-/** Runs `work` on a machine that can do it, while nobody else changes the device's program. */
+/** Runs `work` on a machine that has the tools for it, while nobody else changes what is on the device. */
 export async function withDevice<T>(
   transport: Transport,
   paths: DeployPaths,
   device: string,
   work: () => Promise<Result<T>>,
+  tools: readonly Tool[] = ['ip', 'bpftool'],
 ): Promise<Result<T>> {
   const bad = checkDeviceName(device);
   if (bad !== null) return fail(bad);
-  const missing = await checkMachine(transport, ['ip', 'bpftool']);
+  const missing = await checkMachine(transport, tools);
   if (missing.length > 0) return fail(...missing);
   return withDeviceLock(transport, paths, device, work);
 }

@@ -3,7 +3,7 @@ import type { LiveProgram } from '../backends/ebpf-offload/live-program.ts';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import type { DeployRequest } from './deploy.ts';
 import { readLive, writeLive } from './live-record.ts';
-import { listNames } from './looks.ts';
+import { listGenerations } from './looks.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, historyDirectory } from './paths.ts';
 import { counterLayoutSchema, modeSchema, ownerSchema, selfTestSchema } from './state.ts';
@@ -82,12 +82,7 @@ export async function listKept(
   paths: DeployPaths,
   device: string,
 ): Promise<readonly number[]> {
-  const names = await listNames(transport, historyDirectory(paths, device));
-  const generations = names.flatMap((name) => {
-    const [, number] = /^([0-9]{1,9})\.json$/.exec(name) ?? [];
-    return number === undefined ? [] : [Number(number)];
-  });
-  return generations.sort((a, b) => b - a);
+  return listGenerations(transport, historyDirectory(paths, device));
 }
 
 /** Removes what was kept of one deployment; none there is no error. */

@@ -80,6 +80,18 @@ export async function listNames(
   return found.stdout.split('\n').filter((name) => name !== '');
 }
 
+/** Generations that have a record (`N.json`) in a directory, the newest first. */
+export async function listGenerations(
+  transport: Transport,
+  directory: string,
+): Promise<readonly number[]> {
+  const generations = (await listNames(transport, directory)).flatMap((name) => {
+    const [, number] = /^([0-9]{1,9})\.json$/.exec(name) ?? [];
+    return number === undefined ? [] : [Number(number)];
+  });
+  return generations.sort((a, b) => b - a);
+}
+
 /** What a look printed as JSON; null where it failed or printed something else. */
 export function readJson<T>({ code, stdout }: CommandResult, schema: z.ZodType<T>): T | null {
   return code === 0 ? (schema.safeParse(parseJson(stdout)).data ?? null) : null;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
+import { listGenerations } from './looks.ts';
 import { parseJson } from './machine.ts';
 import { type DeployPaths, tablesDirectory, tablesFile } from './paths.ts';
 import { formatState, ownerCountSchema, ownerSchema, whole } from './state.ts';
@@ -112,12 +113,7 @@ export async function listTables(
   paths: DeployPaths,
   device: string,
 ): Promise<readonly number[]> {
-  const { stdout } = await transport.run(['ls', '-1', tablesDirectory(paths, device)]);
-  const found = stdout.split('\n').flatMap((name) => {
-    const [, number] = /^([0-9]{1,9})\.json$/.exec(name) ?? [];
-    return number === undefined ? [] : [Number(number)];
-  });
-  return found.sort((a, b) => b - a);
+  return listGenerations(transport, tablesDirectory(paths, device));
 }
 
 /** Keeps what is deployed, and lets go of what was deployed long ago. */

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { inspectDevice } from './attachment.ts';
+import { withDevice } from './deploy.ts';
 import { checkDeviceName } from './device-name.ts';
-import { withDeviceLock } from './lock.ts';
-import { checkMachine, warning } from './machine.ts';
+import { warning } from './machine.ts';
 import { carryCounts, NOTHING, type OwnerCount, sumByOwner } from './owner-counts.ts';
 import type { DeployPaths } from './paths.ts';
 import {
@@ -140,13 +140,9 @@ export async function withTables<T>(
   device: string,
   work: () => Promise<Result<T>>,
 ): Promise<Result<T>> {
-  const bad = checkDeviceName(device);
-  if (bad !== null) return fail(bad);
-  if (!/^[A-Za-z0-9_.@-]+$/.test(device)) {
+  if (checkDeviceName(device) === null && !/^[A-Za-z0-9_.@-]+$/.test(device)) {
     const message = `${JSON.stringify(device)} cannot be written in a batch of tc`;
     return fail(errorAt('deploy/bad-device-name', message, { help: 'rename it: `ip link set`' }));
   }
-  const missing = await checkMachine(transport, ['ip']);
-  if (missing.length > 0) return fail(...missing);
-  return withDeviceLock(transport, paths, device, work);
+  return withDevice(transport, paths, device, work, ['ip']);
 }

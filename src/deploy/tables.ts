@@ -1,5 +1,6 @@
 import { type Diagnostic, errorAt, fail, type Result, succeed } from '../support/diagnostics.ts';
 import { addQdisc, hasQdisc, removeQdiscArgv } from './attachment.ts';
+import { changedSince } from './deploy.ts';
 import { isSystemError } from './lock.ts';
 import { runStep, warning } from './machine.ts';
 import type { CounterOwner } from './owner-counts.ts';
@@ -34,14 +35,7 @@ import {
   withTables,
 } from './tables-survey.ts';
 import type { Transport } from './transport.ts';
-import {
-  beginOwnTrial,
-  endTrial,
-  forgetTrials,
-  readTrial,
-  waitingDiagnostic,
-  whileWaiting,
-} from './trial.ts';
+import { beginOwnTrial, forgetTrials, readTrial, settleTrial, whileWaiting } from './trial.ts';
 
 /** Filters of tc flower and where they go. */
 export interface TablesRequest {
@@ -179,18 +173,6 @@ async function enterTables(
   return fail(errorAt('deploy/attach-failed', message, { help }));
 }
 
-/** Ends what an earlier session began, unless that has to be confirmed. */
-async function settleTables(
-  transport: Transport,
-  paths: DeployPaths,
-  device: string,
-): Promise<Result<null>> {
-  const trial = await readTrial(transport, paths, device);
-  if (trial.kind === 'waiting') return fail(waitingDiagnostic(device));
-  if (trial.kind === 'claimed') return endTrial(transport, paths, device, trial.generation);
-  return succeed(null);
-}
-
 /** Deploys while nobody else does; see `deployTables`. */
 export async function deployTablesLocked(
   transport: Transport,
@@ -198,15 +180,13 @@ export async function deployTablesLocked(
   paths: DeployPaths,
 ): Promise<Result<TablesReport>> {
   const { device, mode, rulesetChecksum, confirm } = request;
-  const free = await settleTables(transport, paths, device);
+  const free = await settleTrial(transport, paths, device);
   if (!free.ok) return free;
   const surveyed = await surveyTables(transport, paths, device, false);
   if (!surveyed.ok) return surveyed;
   const survey = surveyed.value;
   if (request.basis !== null && request.basis !== tablesBasis(survey)) {
-    const message = `${device} is not any more as it was when the plan was made`;
-    const help = 'look at the new plan: `deploy --dry-run`';
-    return fail(errorAt('deploy/changed', message, { help }));
+    return fail(changedSince(device));
   }
   const refused = await refuseTables(transport, paths, device, survey);
   if (refused !== null) return fail(refused);

@@ -1,4 +1,4 @@
-import { errorAt, type Reason, type Result, succeed } from '../support/diagnostics.ts';
+import { errorAt, fail, type Reason, type Result, succeed } from '../support/diagnostics.ts';
 import { attachArgv, detachArgv, removeQdiscArgv } from './attachment.ts';
 import { listNames } from './looks.ts';
 import { runStep } from './machine.ts';
@@ -259,7 +259,7 @@ export async function forgetTrials(
 }
 
 /** Refuses a change while a deployment waits to be confirmed. */
-export function waitingDiagnostic(device: string) {
+function waitingDiagnostic(device: string) {
   return errorAt('deploy/unconfirmed', `the last deployment to ${device} is not confirmed yet`, {
     help: `first \`confirm --dev ${device}\` or \`rollback --dev ${device}\``,
   });
@@ -286,4 +286,16 @@ export function describeTrial(trial: Trial): Reason | null {
         message: `generation ${trial.generation} was taken back at ${trial.at}: nobody confirmed it`,
       };
   }
+}
+
+/** Refuses while a deployment waits to be confirmed; ends one that was cut short. */
+export async function settleTrial(
+  transport: Transport,
+  paths: DeployPaths,
+  device: string,
+): Promise<Result<null>> {
+  const trial = await readTrial(transport, paths, device);
+  if (trial.kind === 'waiting') return fail(waitingDiagnostic(device));
+  if (trial.kind === 'claimed') return endTrial(transport, paths, device, trial.generation);
+  return succeed(null);
 }
